@@ -1,0 +1,2 @@
+//! Codecs: pure leaves.
+pub mod key;

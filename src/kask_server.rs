@@ -1,0 +1,1 @@
+//! kask_server
