@@ -1,0 +1,216 @@
+//! A read: which tier answers, and when Redis is asked first.
+
+use super::{
+    Belief, Safeguard, Site, World,
+    pending::Pending,
+    repair,
+    world::{Digest, Direction, Event, KaskGot, Millis, Newest, Record, Refusal, Seen, Stored, Taken},
+};
+use crate::{codec::key::Key, phase::Phase};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Who answered a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServedBy {
+    Kask,
+    Redis,
+}
+
+/// What the client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadAnswer {
+    Hit {
+        body: Bytes,
+        by: ServedBy,
+    },
+    Missing,
+    /// A tier that is needed cannot answer: nobody knows whether there is a value.
+    Unavailable(String),
+}
+
+/// What one try came to.
+enum Try {
+    Answer(ReadAnswer),
+    /// The phase has changed under the read.
+    StartOver,
+}
+
+/// How often a read starts over before it gives up: every start-over is a move that was learned of.
+const START_OVERS_MAX: usize = 8;
+
+/// Reads a key. `latest` asks the sequencer first.
+pub async fn read<W: World>(site: &Arc<Site<W>>, key: &Key, latest: bool, began: Millis) -> ReadAnswer {
+    let until = began + site.settings.budget;
+    for _ in 0..START_OVERS_MAX {
+        let belief = site.belief();
+        let reading = Reading { site, key, belief: &belief, until };
+        match reading.once(latest).await {
+            Try::Answer(answer) => return answer,
+            Try::StartOver => {}
+        }
+    }
+    ReadAnswer::Unavailable("the phase in force could not be confirmed on the shard".into())
+}
+
+struct Reading<'a, W> {
+    site: &'a Arc<Site<W>>,
+    key: &'a Key,
+    /// Read once: the whole try follows one phase.
+    belief: &'a Belief,
+    until: Millis,
+}
+
+impl<W: World> Reading<'_, W> {
+    async fn once(&self, latest: bool) -> Try {
+        match self.belief.phase() {
+            Phase::RedisOnly | Phase::DualWrite => self.redis_store().await,
+            Phase::KaskFirst => match self.site.pending_of(self.key) {
+                Pending::No if !latest => self.kask_then_redis().await,
+                known => self.redis_asked_first(known).await,
+            },
+            Phase::RedisStandby => match self.site.pending_of(self.key) {
+                Pending::No => self.kask_stands().await,
+                known => self.redis_asked_first(known).await,
+            },
+            Phase::KaskOnly => self.kask_stands().await,
+        }
+    }
+
+    /// Redis is the store.
+    async fn redis_store(&self) -> Try {
+        match self.redis_read().await {
+            Ok(Seen { record: Some(Record { direction: Direction::ToRedis, .. }), .. }) => self.kask_stands().await,
+            Ok(seen) => Try::Answer(self.stored(seen.value)),
+            Err(refusal) => self.refused(refusal),
+        }
+    }
+
+    /// Kask's answer, whatever it is.
+    async fn kask_stands(&self) -> Try {
+        Try::Answer(match self.site.world.kask_get(self.key, self.until).await {
+            KaskGot::Hit(body) => hit(body, ServedBy::Kask),
+            KaskGot::Miss => ReadAnswer::Missing,
+            KaskGot::Error(why) => ReadAnswer::Unavailable(why),
+        })
+    }
+
+    /// The tiers may differ for this key: the record decides.
+    async fn redis_asked_first(&self, known: Pending) -> Try {
+        let seen = match self.redis_read().await {
+            Ok(seen) => seen,
+            Err(refusal @ Refusal::Fence(_)) => return self.refused(refusal),
+            Err(refusal) if known == Pending::Yes => return self.refused(refusal),
+            // Nobody knows whether the key is pending, and Redis cannot tell: what it was last known as counts.
+            Err(_) => return self.kask_as_always().await,
+        };
+        let checked = self.site.rules.holds(Safeguard::CheckedRead);
+        match seen.record {
+            Some(Record { direction: Direction::ToRedis, .. }) if checked => self.kask_stands().await,
+            Some(Record { newest, .. }) => match (seen.value, newest) {
+                (Stored::Absent, Newest::Delete) => Try::Answer(ReadAnswer::Missing),
+                (Stored::Absent, Newest::Set(digest)) => self.kask_by_digest(digest).await,
+                (Stored::Absent, Newest::Old) => self.kask_as_always().await,
+                (value, _) => Try::Answer(self.stored(value)),
+            },
+            None if !checked && seen.value != Stored::Absent => Try::Answer(self.stored(seen.value)),
+            None => self.kask_as_always().await,
+        }
+    }
+
+    async fn kask_as_always(&self) -> Try {
+        if self.belief.phase() == Phase::KaskFirst { self.kask_then_redis().await } else { self.kask_stands().await }
+    }
+
+    /// Redis evicted the newest value: Kask's counts only if it is that one.
+    async fn kask_by_digest(&self, digest: Digest) -> Try {
+        if !self.site.rules.holds(Safeguard::EvictDigest) {
+            return self.kask_as_always().await;
+        }
+        Try::Answer(match self.site.world.kask_get(self.key, self.until).await {
+            KaskGot::Hit(body) if Digest::of(&body) == digest => hit(body, ServedBy::Kask),
+            KaskGot::Hit(_) | KaskGot::Miss => ReadAnswer::Missing,
+            KaskGot::Error(why) => ReadAnswer::Unavailable(why),
+        })
+    }
+
+    async fn kask_then_redis(&self) -> Try {
+        match self.site.world.kask_get(self.key, self.until).await {
+            KaskGot::Hit(body) => Try::Answer(hit(body, ServedBy::Kask)),
+            KaskGot::Miss => self.fall_back().await,
+            KaskGot::Error(why) => self.kask_failed(why).await,
+        }
+    }
+
+    /// Kask misses: Redis may still have it. What it has is answered at once and copied in the background.
+    async fn fall_back(&self) -> Try {
+        let Some(place) = repair::Place::take(self.site, self.key) else {
+            return match self.redis_read().await {
+                Ok(Seen { record: Some(Record { direction: Direction::ToRedis, .. }), .. }) => self.kask_stands().await,
+                Ok(seen) => Try::Answer(self.stored(seen.value)),
+                Err(refusal) => self.refused(refusal),
+            };
+        };
+        let asked_at = self.site.world.now();
+        let intent = self.site.world.token();
+        match self.site.world.take(self.key, &self.belief.text, intent, self.until).await {
+            Ok(Taken::Nothing) => Try::Answer(ReadAnswer::Missing),
+            Ok(Taken::Value { value, generation }) => {
+                place.repair(intent, generation, &value, asked_at);
+                Try::Answer(self.stored(value))
+            }
+            Err(Refusal::Transit) => self.kask_stands().await,
+            Err(Refusal::NotDone(_)) => match self.redis_read().await {
+                // Redis is full: it can answer, but takes no intent; this read repairs nothing.
+                Ok(seen) => Try::Answer(self.stored(seen.value)),
+                Err(refusal) => self.refused(refusal),
+            },
+            Err(refusal) => self.refused(refusal),
+        }
+    }
+
+    /// An error is not a miss: Redis may know; if it does not, nobody does. No repair after an error.
+    async fn kask_failed(&self, why: String) -> Try {
+        match self.redis_read().await {
+            Ok(Seen { record: Some(Record { direction: Direction::ToRedis, .. }), .. }) => {
+                Try::Answer(ReadAnswer::Unavailable(why))
+            }
+            Ok(Seen { value: Stored::Body(body), .. }) => Try::Answer(hit(body, ServedBy::Redis)),
+            Ok(Seen { record: Some(Record { newest: Newest::Delete, .. }), .. }) => Try::Answer(ReadAnswer::Missing),
+            Ok(_) => Try::Answer(ReadAnswer::Unavailable(why)),
+            Err(refusal) => self.refused(refusal),
+        }
+    }
+
+    async fn redis_read(&self) -> Result<Seen, Refusal> {
+        self.site.world.read(self.key, &self.belief.text, self.until).await
+    }
+
+    fn stored(&self, value: Stored) -> ReadAnswer {
+        match value {
+            Stored::Body(body) => ReadAnswer::Hit { body, by: ServedBy::Redis },
+            Stored::Absent => ReadAnswer::Missing,
+            Stored::Untranscodable(reason) => {
+                self.site.world.note(Event::Untranscodable(Direction::ToKask, reason));
+                ReadAnswer::Missing
+            }
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Try {
+        match refusal {
+            Refusal::Fence(seen) if self.site.learn(seen.as_ref()) => Try::StartOver,
+            Refusal::Fence(_) => unavailable("the phase in force could not be confirmed on the shard"),
+            Refusal::Transit => unavailable("the key is in transit between the tiers"),
+            Refusal::NotDone(why) | Refusal::Unknown(why) => unavailable(why),
+        }
+    }
+}
+
+fn hit(body: Bytes, by: ServedBy) -> ReadAnswer {
+    ReadAnswer::Hit { body, by }
+}
+
+fn unavailable(why: impl Into<String>) -> Try {
+    Try::Answer(ReadAnswer::Unavailable(why.into()))
+}
