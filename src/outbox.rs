@@ -1,1 +1,25 @@
-//! outbox
+//! The transactional outbox: intents, their records and the fence, kept on the shards of Redis beside the values they tell of.
+//!
+//! # On the shard
+//! All names begin with the stash's key prefix and `decant|<stash>|`; keys that clients may use never begin so.
+//!
+//! | name | type | holds |
+//! |---|---|---|
+//! | `fence` | string | the phase in force: [`crate::protocol::Fence`] as text |
+//! | `generation` | integer | counts every write that left an intent |
+//! | `record\|<key>` | hash | what the intents of `<key>` share, and one field an intent; lives as long as the key has one |
+//! | `to-kask`, `to-redis` | sorted set | `<token><key>` by the intent's age; a damaged one at `+inf` |
+//! | `damaged` | hash | intents given up on, by token, with the reason |
+//!
+//! None of them has a TTL, so no `volatile-*` policy evicts them. Each step is one script: all its checks come before its first write,
+//! and the first write is the one that a full Redis refuses.
+
+mod calls;
+mod names;
+mod reply;
+mod scripts;
+mod shard_state;
+
+pub use calls::{Outbox, OutboxSettings};
+pub use names::{Names, is_reserved};
+pub use shard_state::{Damaged, Raised, ShardLook};

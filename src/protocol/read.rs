@@ -155,6 +155,7 @@ impl<W: World> Reading<'_, W> {
         let intent = self.site.world.token();
         match self.site.world.take(self.key, &self.belief.text, intent, self.until).await {
             Ok(Taken::Nothing) => Try::Answer(ReadAnswer::Missing),
+            Ok(Taken::Odd(reason)) => Try::Answer(self.stored(Stored::Untranscodable(reason))),
             Ok(Taken::Value { value, generation }) => {
                 place.repair(intent, generation, &value, asked_at);
                 Try::Answer(self.stored(value))

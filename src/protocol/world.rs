@@ -117,6 +117,8 @@ pub enum Taken {
     Value { value: Stored, generation: u64 },
     /// No value (or a remembered delete): no intent was added.
     Nothing,
+    /// A value of a type that no RedisBagOStuff writes: no intent was added.
+    Odd(&'static str),
 }
 
 /// What Redis says of the key, for a copier.

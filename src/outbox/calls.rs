@@ -1,0 +1,180 @@
+//! One function a script, in the protocol's words.
+
+use super::{
+    Names,
+    reply::{Reply, newest_text, odd, odd_unheard, refused, token_text, unheard},
+    scripts,
+};
+use crate::{
+    codec::{key::Key, transcode::Transcoder},
+    protocol::world::{Applied, Claimed, Content, Owned, Refusal, Seen, Settled, Stored, Taken, Token, Unheard},
+    tier::{
+        redis::{Script, Shard},
+        shards::ShardMap,
+    },
+};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Lengths and counts of one stash's outbox.
+#[derive(Clone, Debug)]
+pub struct OutboxSettings {
+    /// TTL of what decant writes to Redis, in seconds; 0: none.
+    pub ttl_s: u64,
+    pub lease_ms: u64,
+    /// A definite refusal counts as a try; after so many the intent is damaged.
+    pub tries_max: u32,
+    /// A look lists at most so many intents.
+    pub look_max: usize,
+}
+
+/// The outbox of one stash, on all its shards.
+pub struct Outbox {
+    pub(super) shards: Vec<Arc<Shard>>,
+    pub(super) map: ShardMap,
+    pub(super) names: Names,
+    pub(super) transcoder: Arc<Transcoder>,
+    pub(super) settings: OutboxSettings,
+}
+
+/// The longest reason kept with a damaged intent, in characters.
+const REASON_CHARS_MAX: usize = 200;
+
+impl Outbox {
+    pub fn new(shards: Vec<Arc<Shard>>, map: ShardMap, stash: &str, transcoder: Arc<Transcoder>, settings: OutboxSettings) -> Outbox {
+        let names = Names::new(map.prefix(), stash);
+        Outbox { shards, map, names, transcoder, settings }
+    }
+
+    pub fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    pub fn map(&self) -> &ShardMap {
+        &self.map
+    }
+
+    /// Runs a script of one key.
+    async fn run(&self, script: &'static Script, key: &Key, args: &[&[u8]], until: Instant) -> Result<redis::Value, crate::tier::redis::RedisFailure> {
+        let value_key = self.map.redis_key(key);
+        let record_key = self.names.record(&value_key);
+        let names = &self.names;
+        let keys: [&[u8]; 7] =
+            [&value_key, &record_key, &names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
+        self.shards[self.map.shard_of(key)].script(script, &keys, args, until).await
+    }
+
+    async fn begin(&self, script: &'static Script, key: &Key, args: &[&[u8]], until: Instant) -> Result<Reply, Refusal> {
+        let reply = Reply::new(self.run(script, key, args, until).await.map_err(refused)?).map_err(odd)?;
+        match reply.refusal().map_err(odd)? {
+            Some(refusal) => Err(refusal),
+            None => Ok(reply),
+        }
+    }
+
+    async fn finish(&self, script: &'static Script, key: &Key, args: &[&[u8]], until: Instant) -> Result<Reply, Unheard> {
+        Reply::new(self.run(script, key, args, until).await.map_err(unheard)?).map_err(odd_unheard)
+    }
+
+    /// The value as Redis is to hold it.
+    fn redis_value(&self, content: &Content) -> (&'static [u8], Vec<u8>) {
+        match content {
+            Content::Body(body) => (b"set", self.transcoder.to_redis(body)),
+            Content::Nothing => (b"delete", Vec::new()),
+        }
+    }
+
+    pub async fn apply(
+        &self,
+        key: &Key,
+        fence: &str,
+        content: &Content,
+        intent: Option<Token>,
+        only_if_absent: bool,
+        until: Instant,
+    ) -> Result<Applied, Refusal> {
+        let (verb, bytes) = self.redis_value(content);
+        let token = intent.map(token_text).unwrap_or_default();
+        let newest = newest_text(content);
+        let ttl = self.settings.ttl_s.to_string();
+        let absent: &[u8] = if only_if_absent { b"1" } else { b"0" };
+        let args: [&[u8]; 8] =
+            [fence.as_bytes(), key.as_bytes(), token.as_bytes(), newest.as_bytes(), verb, &bytes, ttl.as_bytes(), absent];
+        let reply = self.begin(&scripts::APPLY, key, &args, until).await?;
+        if reply.text(0).map_err(odd)? == "exists" {
+            return Ok(Applied::Exists);
+        }
+        Ok(Applied::Done { generation: reply.number(1).map_err(odd)?, others: reply.int(2).map_err(odd)? == 1 })
+    }
+
+    pub async fn read(&self, key: &Key, fence: &str, until: Instant) -> Result<Seen, Refusal> {
+        let reply = self.begin(&scripts::READ, key, &[fence.as_bytes()], until).await?;
+        Ok(Seen { record: reply.record(1).map_err(odd)?, value: reply.stored(3, &self.transcoder).map_err(odd)? })
+    }
+
+    pub async fn take(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<Taken, Refusal> {
+        let token = token_text(intent);
+        let reply = self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
+        Ok(match (reply.text(0).map_err(odd)?, reply.stored(0, &self.transcoder).map_err(odd)?) {
+            ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
+            (_, Stored::Absent) => Taken::Nothing,
+            (_, value) => Taken::Value { value, generation: reply.number(2).map_err(odd)? },
+        })
+    }
+
+    pub async fn settle(&self, key: &Key, intent: Token, generation: u64, until: Instant) -> Result<Settled, Unheard> {
+        let (token, generation) = (token_text(intent), generation.to_string());
+        let args: [&[u8]; 3] = [key.as_bytes(), token.as_bytes(), generation.as_bytes()];
+        let reply = self.finish(&scripts::SETTLE, key, &args, until).await?;
+        let read = || -> Result<Settled, crate::tier::redis::value::OddReply> {
+            Ok(match reply.text(0)? {
+                "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
+                "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
+                _ => Settled::Lost,
+            })
+        };
+        read().map_err(odd_unheard)
+    }
+
+    pub async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<(), Refusal> {
+        let token = token_text(intent);
+        self.begin(&scripts::MARK, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await.map(|_| ())
+    }
+
+    pub async fn mirror(&self, key: &Key, intent: Token, content: &Content, until: Instant) -> Result<Owned, Unheard> {
+        let (verb, bytes) = self.redis_value(content);
+        let (token, ttl) = (token_text(intent), self.settings.ttl_s.to_string());
+        owned(&self.finish(&scripts::MIRROR, key, &[token.as_bytes(), verb, &bytes, ttl.as_bytes()], until).await?)
+    }
+
+    pub async fn release(&self, key: &Key, intent: Token, until: Instant) -> Result<Owned, Unheard> {
+        owned(&self.finish(&scripts::RELEASE, key, &[key.as_bytes(), token_text(intent).as_bytes()], until).await?)
+    }
+
+    pub async fn claim(&self, key: &Key, expired: &[Token], intent: Token, until: Instant) -> Result<Claimed, Unheard> {
+        let (token, lease) = (token_text(intent), self.settings.lease_ms.to_string());
+        let expired: Vec<String> = expired.iter().copied().map(token_text).collect();
+        let mut args: Vec<&[u8]> = vec![key.as_bytes(), token.as_bytes(), lease.as_bytes()];
+        args.extend(expired.iter().map(String::as_bytes));
+        let reply = self.finish(&scripts::CLAIM, key, &args, until).await?;
+        let read = || -> Result<Claimed, crate::tier::redis::value::OddReply> {
+            Ok(match reply.text(0)? {
+                "kask" => Claimed::ToKask { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
+                "redis" => Claimed::ToRedis,
+                _ => Claimed::Nothing,
+            })
+        };
+        read().map_err(odd_unheard)
+    }
+
+    pub async fn give_up(&self, key: &Key, intent: Token, reason: &str, until: Instant) -> Result<(), Unheard> {
+        let (token, tries) = (token_text(intent), self.settings.tries_max.to_string());
+        let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
+        let args: [&[u8]; 4] = [key.as_bytes(), token.as_bytes(), reason.as_bytes(), tries.as_bytes()];
+        self.finish(&scripts::GIVE_UP, key, &args, until).await.map(|_| ())
+    }
+}
+
+fn owned(reply: &Reply) -> Result<Owned, Unheard> {
+    Ok(if reply.text(0).map_err(odd_unheard)? == "yes" { Owned::Yes } else { Owned::Lost })
+}

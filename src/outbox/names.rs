@@ -1,0 +1,39 @@
+//! decant's own names on a shard.
+
+/// What decant's own names begin with, after the stash's key prefix. `|` is in no keyspace of MediaWiki.
+const OWN: &str = "decant|";
+
+/// Whether a client's key could be taken for one of decant's own names.
+pub fn is_reserved(key: &[u8]) -> bool {
+    key.starts_with(OWN.as_bytes())
+}
+
+/// The names of one stash.
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub fence: Vec<u8>,
+    pub generation: Vec<u8>,
+    pub to_kask: Vec<u8>,
+    pub to_redis: Vec<u8>,
+    pub damaged: Vec<u8>,
+    record: Vec<u8>,
+}
+
+impl Names {
+    pub fn new(prefix: &[u8], stash: &str) -> Names {
+        let name = |what: &str| [prefix, format!("{OWN}{stash}|{what}").as_bytes()].concat();
+        Names {
+            fence: name("fence"),
+            generation: name("generation"),
+            to_kask: name("to-kask"),
+            to_redis: name("to-redis"),
+            damaged: name("damaged"),
+            record: name("record|"),
+        }
+    }
+
+    /// The record of a key.
+    pub fn record(&self, key: &[u8]) -> Vec<u8> {
+        [self.record.as_slice(), key].concat()
+    }
+}

@@ -1,0 +1,21 @@
+-- ARGV: fence, key, token ('' writes no intent), newest, 'set' or 'delete', bytes, ttl in s (0: none), '1' only if absent
+local refused = fence_differs(ARGV[1])
+if refused then return refused end
+local key, token = ARGV[2], ARGV[3]
+local direction = redis.call('HGET', record_key, 'direction')
+if direction and (direction ~= 'kask' or token == '') then return {'transit'} end
+if ARGV[8] == '1' and redis.call('EXISTS', value_key) == 1 then return {'exists'} end
+
+-- The first write decides: a full Redis refuses the SET, and then nothing has been done; after it, the rest is always taken.
+if ARGV[5] == 'delete' then
+  redis.call('DEL', value_key)
+elseif ARGV[7] == '0' then
+  redis.call('SET', value_key, ARGV[6])
+else
+  redis.call('SET', value_key, ARGV[6], 'EX', ARGV[7])
+end
+if token == '' then return {'done', '0', 0} end
+local generation = redis.call('INCR', generation_key)
+redis.call('HSET', record_key, 'direction', 'kask', 'generation', generation, 'newest', ARGV[4])
+add_intent('kask', token, key, 0)
+return {'done', tostring(generation), direction and 1 or 0}

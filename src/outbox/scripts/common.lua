@@ -1,0 +1,45 @@
+-- Shared by every script of one key. The record of a key is a hash: direction, generation, newest, and one field an intent
+-- (its owner token) holding "<stamp in ms> <tries>", or "damaged <tries>". It lives as long as the key has an intent.
+if redis.replicate_commands then redis.replicate_commands() end
+local value_key, record_key, to_kask, to_redis, damaged_key, fence_key, generation_key = unpack(KEYS)
+local RECORD_FIELDS = 3
+
+local function fence_differs(believed)
+  local fence = redis.call('GET', fence_key)
+  if fence ~= believed then return {'fence', fence or ''} end
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return string.format('%d%03d', time[1], math.floor(time[2] / 1000))
+end
+
+local function outbox_of(direction)
+  if direction == 'kask' then return to_kask end
+  return to_redis
+end
+
+local function add_intent(direction, token, key, tries)
+  local now = now_ms()
+  redis.call('HSET', record_key, token, now .. ' ' .. tries)
+  redis.call('ZADD', outbox_of(direction), now, token .. key)
+end
+
+-- Removes an intent, and the record with the last one; answers whether it was the last.
+local function remove_intent(token, key)
+  redis.call('HDEL', record_key, token)
+  redis.call('ZREM', to_kask, token .. key)
+  redis.call('ZREM', to_redis, token .. key)
+  redis.call('HDEL', damaged_key, token)
+  if redis.call('HLEN', record_key) > RECORD_FIELDS then return 0 end
+  redis.call('DEL', record_key)
+  return 1
+end
+
+-- The value as {'body', bytes}, {'absent', ''} or {'type', name}.
+local function stored()
+  local kind = redis.call('TYPE', value_key)['ok']
+  if kind == 'none' then return {'absent', ''} end
+  if kind ~= 'string' then return {'type', kind} end
+  return {'body', redis.call('GET', value_key)}
+end

@@ -1,0 +1,16 @@
+-- What one shard's outbox holds. KEYS: to kask, to redis, damaged, fence, generation. ARGV: most keys to list
+if redis.replicate_commands then redis.replicate_commands() end
+local kask, to_redis = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
+local time = redis.call('TIME')
+local oldest = ''
+local members = {}
+for i = 1, 2 do
+  local first = redis.call('ZRANGE', KEYS[i], 0, 0, 'WITHSCORES')[2]
+  if first and first ~= 'inf' and (oldest == '' or tonumber(first) < tonumber(oldest)) then oldest = first end
+  if kask + to_redis <= tonumber(ARGV[1]) then
+    for _, member in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1)) do members[#members + 1] = member end
+  end
+end
+local listed = kask + to_redis <= tonumber(ARGV[1]) and 1 or 0
+return {redis.call('GET', KEYS[4]) or '', kask, to_redis, redis.call('HLEN', KEYS[3]), oldest,
+  string.format('%d%03d', time[1], math.floor(time[2] / 1000)), listed, members}

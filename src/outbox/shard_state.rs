@@ -1,0 +1,154 @@
+//! What is asked of a whole shard: its fence, its outbox, its damaged intents.
+
+use super::{
+    Outbox,
+    reply::{Reply, parse_member},
+    scripts,
+};
+use crate::{
+    codec::key::Key,
+    protocol::{
+        Fence,
+        pending::Look,
+        world::{Direction, Token},
+    },
+    tier::redis::{
+        RedisFailure,
+        value::{OddReply, as_array, as_bytes},
+    },
+};
+use tokio::time::Instant;
+
+/// A shard could not be asked, or answered in a shape that no script of decant's has.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardFault {
+    #[error(transparent)]
+    Redis(#[from] RedisFailure),
+    #[error("Redis answered a script in a shape it does not have: {0}")]
+    Odd(#[from] OddReply),
+}
+
+/// One look at a shard's outbox.
+#[derive(Debug)]
+pub struct ShardLook {
+    pub fence: Option<Fence>,
+    pub to_kask: u64,
+    pub to_redis: u64,
+    pub damaged: u64,
+    /// Age of the oldest intent that is not damaged, by Redis's clock.
+    pub oldest_ms: Option<u64>,
+    pub keys: Look,
+}
+
+/// What raising a fence came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Raised {
+    Done,
+    /// The shard has one of this version or a newer; none: one that this decant cannot read.
+    Refused(Option<Fence>),
+}
+
+/// An intent that was given up on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damaged {
+    pub token: Token,
+    pub key: Key,
+    pub since_unix_ms: u64,
+    pub tries: u32,
+    pub direction: Direction,
+    pub reason: String,
+}
+
+impl Outbox {
+    pub async fn look(&self, shard: usize, until: Instant) -> Result<ShardLook, ShardFault> {
+        let names = &self.names;
+        let keys: [&[u8]; 5] = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
+        let most = self.settings.look_max.to_string();
+        let reply = Reply::new(self.shards[shard].script(&scripts::LOOK, &keys, &[most.as_bytes()], until).await?)?;
+        let keys = if reply.int(6)? == 1 {
+            let members = reply.list(7)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+            Look::Keys(members.into_iter().filter_map(parse_member).map(|(_, key)| own_key(key)).collect())
+        } else {
+            Look::Everything
+        };
+        let (oldest, now) = (reply.text(4)?.parse::<f64>().ok(), reply.number(5)?);
+        Ok(ShardLook {
+            fence: Fence::parse(reply.text(0)?).ok(),
+            to_kask: reply.int(1)?.max(0) as u64,
+            to_redis: reply.int(2)?.max(0) as u64,
+            damaged: reply.int(3)?.max(0) as u64,
+            oldest_ms: oldest.map(|stamp| now.saturating_sub(stamp as u64)),
+            keys,
+        })
+    }
+
+    /// The oldest intents past the lease by Redis's clock, at most `most` a direction.
+    pub async fn expired(&self, shard: usize, lease_ms: u64, most: usize, until: Instant) -> Result<Vec<(Token, Key)>, ShardFault> {
+        let (lease, most) = (lease_ms.to_string(), most.to_string());
+        let keys: [&[u8]; 2] = [&self.names.to_kask, &self.names.to_redis];
+        let reply = self.shards[shard].script(&scripts::EXPIRED, &keys, &[lease.as_bytes(), most.as_bytes()], until).await?;
+        let members = as_array(&reply)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+        Ok(members.into_iter().filter_map(parse_member).map(|(token, key)| (token, own_key(key))).collect())
+    }
+
+    /// The fence as it stands, as text: `None` where the shard has none.
+    pub async fn fence(&self, shard: usize, until: Instant) -> Result<Option<Fence>, ShardFault> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.names.fence.as_slice());
+        match self.shards[shard].command(get, until).await? {
+            redis::Value::Nil => Ok(None),
+            value => Ok(Fence::parse(std::str::from_utf8(as_bytes(&value)?).unwrap_or("")).ok()),
+        }
+    }
+
+    pub async fn raise(&self, shard: usize, fence: &Fence, until: Instant) -> Result<Raised, ShardFault> {
+        let (text, version) = (fence.to_text(), fence.version.to_string());
+        let keys: [&[u8]; 1] = [&self.names.fence];
+        let reply = Reply::new(self.shards[shard].script(&scripts::RAISE, &keys, &[text.as_bytes(), version.as_bytes()], until).await?)?;
+        Ok(if reply.text(0)? == "raised" { Raised::Done } else { Raised::Refused(Fence::parse(reply.text(1)?).ok()) })
+    }
+
+    /// The shard's damaged intents.
+    pub async fn damaged(&self, shard: usize, until: Instant) -> Result<Vec<Damaged>, ShardFault> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.names.damaged.as_slice());
+        let reply = self.shards[shard].command(all, until).await?;
+        let fields = as_array(&reply)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+        Ok(fields.chunks_exact(2).filter_map(|pair| parse_damaged(pair[0], pair[1])).collect())
+    }
+}
+
+/// Scripts are given the client's key beside the prefixed one, so that what comes back needs no stripping.
+fn own_key(key: &[u8]) -> Key {
+    Key::from_bytes(key.to_vec())
+}
+
+fn parse_damaged(token: &[u8], told: &[u8]) -> Option<Damaged> {
+    let token = Token(u128::from_str_radix(std::str::from_utf8(token).ok()?, 16).ok()?);
+    let newline = told.iter().position(|byte| *byte == b'\n')?;
+    let head = std::str::from_utf8(&told[..newline]).ok()?;
+    let mut fields = head.splitn(4, ' ');
+    Some(Damaged {
+        token,
+        key: own_key(&told[newline + 1..]),
+        since_unix_ms: fields.next()?.parse().ok()?,
+        tries: fields.next()?.parse().ok()?,
+        direction: if fields.next()? == "kask" { Direction::ToKask } else { Direction::ToRedis },
+        reason: fields.next()?.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_intent_is_read_back_whatever_its_key_holds() {
+        let told = b"1700000000000 5 kask Kask refused: 400 \nwiki:a b\nc\xff";
+        let damaged = parse_damaged(b"0000000000000000000000000000000a", told).unwrap();
+        assert_eq!(damaged.key.as_bytes(), b"wiki:a b\nc\xff");
+        assert_eq!((damaged.token, damaged.tries, damaged.reason.as_str()), (Token(10), 5, "Kask refused: 400 "));
+        assert_eq!(parse_damaged(b"zz", told), None);
+        assert_eq!(parse_damaged(b"0a", b"1 2 kask no newline"), None);
+    }
+}
