@@ -1,0 +1,322 @@
+//! The HTTP client of Kask: one request, one exact outcome.
+//!
+//! # Sending, and never sending twice
+//! A request whose first byte was written is never sent again, whatever its method: a write may still be applied after the
+//! answer was given up on, and only the layer that keeps intents knows when it is safe to look again.
+//!
+//! hyper-util's `retry_canceled_requests` stays **on**, because it is no retry. hyper hands a request back only if its
+//! connection died before that request was taken from the queue in front of it, that is before any byte of it was encoded;
+//! only then, and only for a connection that came from the pool, hyper-util takes another one. Without it each connection that
+//! Kask closed while it lay idle could cost one request that nobody saw. A request that was written into a connection just being closed ends as `closed`, for a write as
+//! `Unknown`. To make that rare, idle connections are dropped before the usual idle timeouts of servers and sidecars (5 s and more).
+mod answer;
+
+use crate::codec::key::Key;
+use crate::tier::{Forward, metrics::OpMetrics};
+use answer::{Certainty, Fault, Whole};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http_body_util::Full;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::{fmt, fmt::Write as _, time::Duration};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+/// How many callers may wait for a place in the pool, for each place there is.
+const WAITING_PER_PLACE: usize = 4;
+/// The largest head of an answer, in bytes. Kask's are under 300.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const USER_AGENT: &str = concat!("decant/", env!("CARGO_PKG_VERSION"));
+
+/// What one [`KaskTier`] may take.
+#[derive(Clone, Copy, Debug)]
+pub struct KaskLimits {
+    /// Requests under way at once; also the idle connections kept.
+    pub connections_max: usize,
+    /// The largest value read from Kask, in bytes.
+    pub body_bytes_max: usize,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+}
+
+impl Default for KaskLimits {
+    /// 256 connections; 16 MiB (what Kask on Cassandra takes) and a little for the envelope; 4 s.
+    fn default() -> KaskLimits {
+        KaskLimits {
+            connections_max: 256,
+            body_bytes_max: 16 * 1024 * 1024 + 64 * 1024,
+            idle_timeout: Duration::from_secs(4),
+        }
+    }
+}
+
+/// Why a request did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Kask: {kind}: {detail}")]
+pub struct KaskError {
+    /// The metric label, one of [`KINDS`].
+    pub kind: &'static str,
+    /// For the log. Never holds a key, a path or a value.
+    pub detail: String,
+}
+
+/// Every [`KaskError::kind`].
+pub const KINDS: [&str; 15] = [
+    "timeout",           // the deadline passed while the request was under way
+    "connect",           // no connection could be made
+    "pool_full",         // no place in the pool before the deadline, or too many were waiting
+    "deadline",          // the deadline had passed before anything was sent
+    "closed",            // the connection ended without an answer
+    "half_body",         // it ended in the middle of the answer's body, or the body has no end that can be checked
+    "garbage",           // what came back is no HTTP
+    "too_large",         // the answer's head or body is over its limit
+    "redirect",          // 3xx; never followed
+    "not_kask",          // something answered, but not Kask: check the URL
+    "empty_body",        // 200 without a value; Kask stores no empty values
+    "status_4xx",        // Kask refused
+    "status_5xx",        // Kask failed
+    "unexpected_status", // another status
+    "key_too_long",      // the key does not fit into a URL
+];
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KaskRead {
+    /// The value, whole.
+    Hit(Bytes),
+    /// Kask itself said that it has no value.
+    Miss,
+    /// Nothing is known about the key.
+    Error(KaskError),
+}
+
+/// What became of a write or delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KaskWrite {
+    /// Kask applied it.
+    Done,
+    /// Kask refused it: nothing was changed, and trying again will not change that.
+    Refused(KaskError),
+    /// Not a byte was sent: it is surely not applied and never will be.
+    NotSent(KaskError),
+    /// It may have been applied, or may be applied later.
+    Unknown(KaskError),
+}
+
+/// The URL cannot be a Kask's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kask.url: {0}; write it as http://HOST:PORT/BASE/, for example http://127.0.0.1:8081/echoseen/v1/")]
+pub struct KaskUrlFault(&'static str);
+
+/// A Kask behind one base URL, with its own pool of connections.
+pub struct KaskTier {
+    client: Client<HttpConnector, Full<Bytes>>,
+    /// `http://host:port/base/`
+    base: String,
+    timeout: Duration,
+    body_bytes_max: usize,
+    /// One permit for each request under way.
+    places: Semaphore,
+    /// One permit for each request under way or waiting.
+    queue: Semaphore,
+    get: OpMetrics,
+    put: OpMetrics,
+    delete: OpMetrics,
+}
+
+impl fmt::Debug for KaskTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KaskTier").field("base", &self.base).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl KaskTier {
+    /// `url` is `http://host:port/base/`; no request takes longer than `timeout`, whatever its deadline; `stash` is a metric label.
+    /// Half of `timeout` is for connecting, so that a peer which does not answer at all is known before the deadline as
+    /// surely not sent.
+    pub fn new(url: &str, timeout: Duration, stash: &str) -> Result<KaskTier, KaskUrlFault> {
+        KaskTier::with_limits(url, timeout, stash, KaskLimits::default())
+    }
+
+    /// As [`KaskTier::new`], with other limits.
+    pub fn with_limits(
+        url: &str,
+        timeout: Duration,
+        stash: &str,
+        limits: KaskLimits,
+    ) -> Result<KaskTier, KaskUrlFault> {
+        let base = checked_base(url)?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(timeout / 2));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(limits.idle_timeout)
+            .pool_max_idle_per_host(limits.connections_max)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .retry_canceled_requests(true)
+            .build(connector);
+        let of = |op, ends: &[&'static str]| OpMetrics::new(stash, "kask", op, &[ends, &KINDS].concat());
+        let connections_max = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS / (WAITING_PER_PLACE + 1));
+        Ok(KaskTier {
+            client,
+            base,
+            timeout,
+            body_bytes_max: limits.body_bytes_max,
+            places: Semaphore::new(connections_max),
+            queue: Semaphore::new(connections_max * (WAITING_PER_PLACE + 1)),
+            get: of("get", &["hit", "miss"]),
+            put: of("put", &["done"]),
+            delete: of("delete", &["done"]),
+        })
+    }
+
+    /// The value of `key`, read whole before this returns.
+    pub async fn get(&self, key: &Key, deadline: Instant, ctx: &Forward) -> KaskRead {
+        let begun = Instant::now();
+        let read = match self.exchange(Method::GET, key, None, deadline, ctx).await {
+            Ok(whole) => answer::of_get(whole),
+            Err(fault) => KaskRead::Error(fault.error),
+        };
+        let outcome = match &read {
+            KaskRead::Hit(_) => "hit",
+            KaskRead::Miss => "miss",
+            KaskRead::Error(error) => error.kind,
+        };
+        self.get.record(outcome, begun.elapsed());
+        read
+    }
+
+    /// Stores `body` under `key`.
+    pub async fn put(&self, key: &Key, body: Bytes, deadline: Instant, ctx: &Forward) -> KaskWrite {
+        let begun = Instant::now();
+        let write = match self.exchange(Method::POST, key, Some(body), deadline, ctx).await {
+            Ok(whole) => answer::of_post(&whole),
+            Err(fault) => fault.into(),
+        };
+        self.put.record(write.outcome(), begun.elapsed());
+        write
+    }
+
+    /// Removes `key`; it is done as well if there was nothing.
+    pub async fn delete(&self, key: &Key, deadline: Instant, ctx: &Forward) -> KaskWrite {
+        let begun = Instant::now();
+        let write = match self.exchange(Method::DELETE, key, None, deadline, ctx).await {
+            Ok(whole) => answer::of_delete(&whole),
+            Err(fault) => fault.into(),
+        };
+        self.delete.record(write.outcome(), begun.elapsed());
+        write
+    }
+
+    /// One request and its whole answer. Dropping the future, as the deadline does, closes the connection it is on.
+    async fn exchange(
+        &self,
+        method: Method,
+        key: &Key,
+        body: Option<Bytes>,
+        deadline: Instant,
+        ctx: &Forward,
+    ) -> Result<Whole, Fault> {
+        let request = self.request(method, key, body, ctx)?;
+        let deadline = deadline.min(Instant::now() + self.timeout);
+        let not_sent = |kind, detail: &str| Fault::new(Certainty::NotSent, kind, detail);
+        let _queued = self.queue.try_acquire().map_err(|_| not_sent("pool_full", "too many requests are waiting"))?;
+        let _place = match timeout_at(deadline, self.places.acquire()).await {
+            Ok(Ok(place)) => place,
+            _ => return Err(not_sent("pool_full", "no place in the pool before the deadline")),
+        };
+        // A send after the deadline could outlive the caller's lease.
+        if Instant::now() >= deadline {
+            return Err(not_sent("deadline", "the deadline had passed before anything was sent"));
+        }
+        let whole = async {
+            let response = self.client.request(request).await.map_err(|error| answer::of_client_error(&error))?;
+            answer::read_whole(response, self.body_bytes_max).await
+        };
+        match timeout_at(deadline, whole).await {
+            Ok(result) => result,
+            Err(_) => Err(Fault::new(Certainty::Unknown, "timeout", "no whole answer before the deadline")),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        key: &Key,
+        body: Option<Bytes>,
+        ctx: &Forward,
+    ) -> Result<Request<Full<Bytes>>, Fault> {
+        let too_long = |_| Fault::new(Certainty::Never, "key_too_long", "the key does not fit into a URL");
+        let uri = Uri::try_from(self.base.clone() + &segment(key)).map_err(too_long)?;
+        let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        if body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        }
+        ctx.write_to(&mut headers);
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        Ok(request)
+    }
+}
+
+impl KaskWrite {
+    fn outcome(&self) -> &'static str {
+        match self {
+            KaskWrite::Done => "done",
+            KaskWrite::Refused(error) | KaskWrite::NotSent(error) | KaskWrite::Unknown(error) => error.kind,
+        }
+    }
+}
+
+impl Forward {
+    fn write_to(&self, headers: &mut HeaderMap) {
+        if let Ok(id) = HeaderValue::try_from(&self.request_id)
+            && !id.is_empty()
+        {
+            headers.insert("x-request-id", id);
+        }
+        if let Some(parent) = &self.traceparent {
+            headers.insert("traceparent", parent.clone());
+            if let Some(state) = &self.tracestate {
+                headers.insert("tracestate", state.clone());
+            }
+        }
+    }
+}
+
+fn checked_base(url: &str) -> Result<String, KaskUrlFault> {
+    let uri = Uri::try_from(url).map_err(|_| KaskUrlFault("this is no URL"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(KaskUrlFault("https is not spoken here; let a local TLS proxy do it")),
+        _ => return Err(KaskUrlFault("it must begin with http://")),
+    }
+    let Some(authority) = uri.authority() else { return Err(KaskUrlFault("the host is missing")) };
+    if authority.as_str().contains('@') {
+        return Err(KaskUrlFault("Kask takes no user or password"));
+    }
+    if uri.query().is_some() || url.contains('#') {
+        return Err(KaskUrlFault("a base URL has no query and no fragment"));
+    }
+    if !uri.path().ends_with('/') {
+        return Err(KaskUrlFault("the path must end with a slash"));
+    }
+    Ok(format!("http://{authority}{}", uri.path()))
+}
+
+/// The key as a path segment: PHP's rawurlencode.
+fn segment(key: &Key) -> String {
+    let mut path = String::with_capacity(key.as_bytes().len() * 3);
+    for &byte in key.as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => path.push(char::from(byte)),
+            _ => {
+                let _ = write!(path, "%{byte:02X}"); // a String takes everything
+            }
+        }
+    }
+    path
+}

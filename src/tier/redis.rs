@@ -1,0 +1,300 @@
+//! One Redis (a shard): one multiplexed connection, kept up in the background, and calls with exact outcomes.
+//!
+//! A call never waits past its deadline, and is never sent twice, except a script that Redis said it does not know. While no
+//! connection is up calls are turned away at once, apart from those that find the very first attempt, or the one after a
+//! connection that had lived well, under way: they wait for it within their deadline.
+mod life;
+mod link;
+mod script;
+mod url;
+pub mod value;
+
+use super::metrics::OpMetrics;
+use link::{Link, State};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisError, Value};
+pub use script::Script;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, future::Future};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+pub use url::{RedisUrl, RedisUrlFault};
+
+/// Calls under way on one shard at once; one more is turned away.
+pub const IN_FLIGHT_MAX: usize = 1024;
+/// So much of a server's error text is kept, in characters.
+const DETAIL_CHARS_MAX: usize = 200;
+/// The metric labels of [`RedisFailure`], and of success.
+const OUTCOMES: [&str; 5] = ["ok", "refused", "timeout", "away", "lost"];
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedisFailure {
+    /// Surely not sent: there is no connection, too many calls are under way, or the deadline had passed.
+    #[error("Redis was not asked: {detail}")]
+    Away { detail: String },
+    /// Sent, and not answered before the deadline: it may have been done, or may be done later.
+    #[error("Redis did not answer in time")]
+    Timeout,
+    /// The connection broke under the call: it may have been done.
+    #[error("the connection to Redis broke: {detail}")]
+    Lost { detail: String },
+    /// Redis answered with an error. A single command was not done; nor was a script all of whose checks come before its first write.
+    /// `code` is the error's first word: OOM, WRONGTYPE, READONLY, LOADING, ERR, …
+    #[error("Redis refused: {code} {detail}")]
+    Refused { code: String, detail: String },
+}
+
+/// One Redis of a stash.
+pub struct Shard {
+    /// The name in the config.
+    pub name: String,
+    url: RedisUrl,
+    stash: String,
+    state: Arc<watch::Sender<State>>,
+    /// Ends the keeper of the connection; `None` while closed.
+    keeper: Mutex<Option<CancellationToken>>,
+    places: Semaphore,
+    /// Made when a script is first called; a stash has about a dozen, and scripts are static, so this does not grow.
+    scripts: arc_swap::ArcSwap<Vec<(&'static str, Arc<OpMetrics>)>>,
+    command: OpMetrics,
+    pipeline: OpMetrics,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// A shard without a connection: call [`Shard::open`]. `stash` is a metric label.
+    pub fn new(name: &str, url: RedisUrl, stash: &str) -> Shard {
+        let of = |op| OpMetrics::new(stash, "redis", op, &OUTCOMES);
+        Shard {
+            name: name.to_owned(),
+            url,
+            stash: stash.to_owned(),
+            state: Arc::new(watch::Sender::new(State::Closed)),
+            keeper: Mutex::default(),
+            places: Semaphore::new(IN_FLIGHT_MAX),
+            scripts: arc_swap::ArcSwap::default(),
+            command: of("command"),
+            pipeline: of("pipeline"),
+        }
+    }
+
+    /// Starts connecting in the background, on the current Tokio runtime; nothing happens if it is open already.
+    pub fn open(&self) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.is_none() {
+            let closed = CancellationToken::new();
+            self.state.send_replace(State::Connecting);
+            tokio::spawn(link::keep(self.name.clone(), self.url.clone(), self.state.clone(), closed.clone()));
+            *keeper = Some(closed);
+        }
+    }
+
+    /// Drops the connection, under which calls under way end as [`RedisFailure::Lost`], and stops reconnecting.
+    pub fn close(&self) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(closed) = keeper.take() {
+            closed.cancel();
+            self.state.send_replace(State::Closed);
+        }
+    }
+
+    /// Whether there is a connection that answered when it was made and has not been found dead since.
+    pub fn is_up(&self) -> bool {
+        matches!(*self.state.borrow(), State::Up(_))
+    }
+
+    /// Why there is no connection; `None` while there is one. For people.
+    pub fn why_down(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Up(_) => None,
+            State::Closed => Some("closed".into()),
+            State::Connecting => Some("connecting".into()),
+            State::Down(why) => Some(why.to_string()),
+        }
+    }
+
+    /// Waits until the connection is up, or the deadline. Returns whether it is up.
+    pub async fn wait_up(&self, deadline: Instant) -> bool {
+        self.wait(deadline, |state| matches!(state, State::Up(_))).await
+    }
+
+    /// Waits until the connection is not up, or the deadline. Returns whether it is down.
+    pub async fn wait_down(&self, deadline: Instant) -> bool {
+        self.wait(deadline, |state| !matches!(state, State::Up(_))).await
+    }
+
+    async fn wait(&self, deadline: Instant, until: impl FnMut(&State) -> bool) -> bool {
+        let mut state = self.state.subscribe();
+        timeout_at(deadline, state.wait_for(until)).await.is_ok_and(|seen| seen.is_ok())
+    }
+
+    /// Where it is, without credentials.
+    pub fn address(&self) -> String {
+        self.url.address()
+    }
+
+    /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
+    pub async fn command(&self, cmd: Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
+        let begun = Instant::now();
+        let result = self.send(&cmd, deadline).await;
+        self.command.record(outcome(&result), begun.elapsed());
+        result
+    }
+
+    /// Several commands in one go, and one reply for each. An error reply stands in its place as [`Value::ServerError`]: the others
+    /// were done all the same. Of a transaction (`Pipeline::atomic`) the replies are those that the redis crate keeps.
+    pub async fn pipeline(&self, cmds: Pipeline, deadline: Instant) -> Result<Vec<Value>, RedisFailure> {
+        if cmds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let begun = Instant::now();
+        let (offset, count) = if cmds.is_transaction() { (cmds.len() + 1, 1) } else { (0, cmds.len()) };
+        let result = self
+            .call(deadline, async |mut connection| connection.send_packed_commands(&cmds, offset, count).await)
+            .await;
+        self.pipeline.record(outcome(&result), begun.elapsed());
+        result
+    }
+
+    /// A script by its SHA. Where Redis does not know it, it surely did not run: then it is loaded and called once more.
+    /// The reply may hold several; see [`value`].
+    pub async fn script(
+        &self,
+        script: &'static Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<Value, RedisFailure> {
+        let begun = Instant::now();
+        let result = self.evalsha(script, keys, args, deadline).await;
+        self.metrics_of(script.name).record(outcome(&result), begun.elapsed());
+        result
+    }
+
+    async fn evalsha(
+        &self,
+        script: &Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<Value, RedisFailure> {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.sha()).arg(keys.len()).arg(keys).arg(args);
+        match self.send(&call, deadline).await {
+            Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT" => {}
+            result => return result,
+        }
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(script.source);
+        match self.send(&load, deadline).await {
+            Ok(_) => self.send(&call, deadline).await,
+            Err(refused @ RedisFailure::Refused { .. }) => Err(refused),
+            // Whatever became of the load, the script itself was not sent again.
+            Err(failure) => Err(RedisFailure::Away { detail: format!("the script could not be loaded: {failure}") }),
+        }
+    }
+
+    async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
+        match self.call(deadline, async |mut connection| connection.send_packed_command(cmd).await).await? {
+            Value::ServerError(error) => Err(refused(Some(error.code()), error.details())),
+            value => Ok(value),
+        }
+    }
+
+    /// The bounds and the outcomes that all calls share.
+    async fn call<T, F>(
+        &self,
+        deadline: Instant,
+        send: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, RedisFailure>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
+        let _place = self.places.try_acquire().map_err(|_| away("too many calls are under way"))?;
+        let link = self.link(deadline).await?;
+        if Instant::now() >= deadline {
+            return Err(away("the deadline had passed"));
+        }
+        let waiting = link.waiting();
+        match timeout_at(deadline, send(link.connection.clone())).await {
+            Ok(Ok(value)) => {
+                waiting.answered();
+                Ok(value)
+            }
+            // The crate gives error replies as values, except for a transaction that Redis refused.
+            Ok(Err(error)) if error.code().is_some() => {
+                waiting.answered();
+                Err(refused(error.code(), error.detail()))
+            }
+            // This is about the connection, or about bytes that are no reply. The crate does not tell a call that was never
+            // written from one that was.
+            Ok(Err(error)) => Err(RedisFailure::Lost { detail: error.category().to_owned() }),
+            Err(_) => Err(RedisFailure::Timeout),
+        }
+    }
+
+    async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisFailure> {
+        let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
+        if let State::Up(link) = &*self.state.borrow() {
+            return Ok(link.clone());
+        }
+        let mut state = self.state.subscribe();
+        let settled = timeout_at(deadline, state.wait_for(|state| !matches!(state, State::Connecting))).await;
+        match settled {
+            Err(_) => Err(away("still connecting at the deadline")),
+            Ok(Err(_)) => Err(away("closed")), // cannot be: the sender lives as long as the shard
+            Ok(Ok(state)) => match &*state {
+                State::Up(link) => Ok(link.clone()),
+                State::Down(why) => Err(away(why)),
+                State::Closed | State::Connecting => Err(away("closed")),
+            },
+        }
+    }
+
+    fn metrics_of(&self, op: &'static str) -> Arc<OpMetrics> {
+        let known = |list: &[(&'static str, Arc<OpMetrics>)]| {
+            list.iter().find(|(name, _)| *name == op).map(|(_, metrics)| metrics.clone())
+        };
+        if let Some(metrics) = known(&self.scripts.load()) {
+            return metrics;
+        }
+        let made = Arc::new(OpMetrics::new(&self.stash, "redis", op, &OUTCOMES));
+        self.scripts.rcu(|list| {
+            let mut longer = Vec::clone(list);
+            if known(list).is_none() {
+                longer.push((op, made.clone()));
+            }
+            longer
+        });
+        made
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn refused(code: Option<&str>, detail: Option<&str>) -> RedisFailure {
+    let bounded = |text: Option<&str>| text.unwrap_or_default().chars().take(DETAIL_CHARS_MAX).collect();
+    RedisFailure::Refused { code: bounded(code), detail: bounded(detail) }
+}
+
+fn outcome<T>(result: &Result<T, RedisFailure>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(RedisFailure::Refused { .. }) => "refused",
+        Err(RedisFailure::Timeout) => "timeout",
+        Err(RedisFailure::Away { .. }) => "away",
+        Err(RedisFailure::Lost { .. }) => "lost",
+    }
+}
