@@ -1,12 +1,12 @@
 //! The accept loop, its limits and its drain: what both listeners and the embedded Kask stand on.
 
-// mod body;
+mod body;
 mod limits;
-// mod pulse;
-// mod reply;
-// mod serve;
+mod pulse;
+mod reply;
+mod serve;
 
-// pub use body::{BodyFault, BodyRoom, HeldBody, discard, read_body};
+pub use body::{BodyFault, BodyRoom, HeldBody, discard, read_body};
 pub use limits::Limits;
-// pub use reply::Reply;
-// pub use serve::{Drained, serve};
+pub use reply::Reply;
+pub use serve::{Drained, serve};

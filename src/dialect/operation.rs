@@ -10,9 +10,14 @@ use std::{future::Future, pin::Pin, sync::Arc};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// `latest`: the client sent `Cache-Control: no-cache` and wants what the last write left.
-    Get { latest: bool },
+    Get {
+        latest: bool,
+    },
     /// `body` is never empty. `only_if_absent`: the client sent `If-None-Match: *`.
-    Set { body: Bytes, only_if_absent: bool },
+    Set {
+        body: Bytes,
+        only_if_absent: bool,
+    },
     Delete,
 }
 
@@ -37,18 +42,28 @@ pub struct Operation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The value, byte for byte. `tier` is the text of the `Decant-Tier` header.
-    Hit { body: Bytes, tier: Option<&'static str> },
+    Hit {
+        body: Bytes,
+        tier: Option<&'static str>,
+    },
     Missing,
     Stored,
     Deleted,
     /// The key has a value, and the write was to happen only without one.
     Exists,
     /// `detail` is shown to the client; empty: Kask's own sentence.
-    BadRequest { detail: String },
+    BadRequest {
+        detail: String,
+    },
     /// `detail` is logged and not shown: it may name what lies behind.
-    Failed { detail: String },
+    Failed {
+        detail: String,
+    },
     /// A tier that is needed cannot answer. `detail` is shown to the client and logged; it names no key.
-    Unavailable { detail: String, retry_after_s: u32 },
+    Unavailable {
+        detail: String,
+        retry_after_s: u32,
+    },
 }
 
 /// The future of an [`Answer`].
