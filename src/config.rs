@@ -1,1 +1,19 @@
-//! config
+//! Configuration: a file, the environment and flags become a [`Config`] that is valid by construction.
+//!
+//! One way through, told file by file:
+//! 1. `sources` gathers the layers and merges them with figment (file, then `DECANT_…`, then flags); `file` reads
+//!    TOML and remembers the line of every key; `environment` says which variables are configuration;
+//! 2. `schema` is the table of every key: its type, range and default; `structure` holds the merged values against it
+//!    (unknown keys, wrong types, values out of range) and leaves a raw image of what is sound;
+//! 3. `validate` (with `stash` and `urls`) turns the image into a [`Config`], checking what keys mean to each other;
+//! 4. every step adds to one list of [`Fault`]s, which is reported whole: nobody has to mend a file one error at a time.
+mod base_uri;
+mod model;
+mod secret;
+
+pub use base_uri::{BaseUri, BaseUriFault};
+pub use model::{
+    AdminConfig, AfterLoss, Config, Distribution, KaskConfig, KaskEndpoint, LimitsConfig, LogConfig, LogFormat,
+    LogLevel, OnTierFailure, OutboxConfig, RedisConfig, RedisUrl, Replication, Serialization, ShardConfig, StashConfig,
+};
+pub use secret::Secret;

@@ -1,1 +1,12 @@
-//! http
+//! The accept loop, its limits and its drain: what both listeners and the embedded Kask stand on.
+
+mod body;
+mod limits;
+mod pulse;
+mod reply;
+mod serve;
+
+pub use body::{BodyFault, BodyRoom, HeldBody, discard, read_body};
+pub use limits::Limits;
+pub use reply::Reply;
+pub use serve::{Drained, serve};

@@ -1,0 +1,263 @@
+//! What the rest of decant sees of the configuration. Every value here has been checked: whoever holds a [`Config`]
+//! from [`crate::config::load`] checks nothing again. The fields are public so that tests can build one by hand.
+
+use super::{BaseUri, Secret};
+use crate::phase::Phase;
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The whole configuration of one process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data listener: Kask's API.
+    pub listen: SocketAddr,
+    /// Phase records, checkpoints, journals, the embedded Kasks' stores.
+    pub state_dir: PathBuf,
+    pub admin: AdminConfig,
+    pub limits: LimitsConfig,
+    pub log: LogConfig,
+    /// At least one; names and base URIs are distinct and no base URI is under another. Sorted by name.
+    pub stashes: Vec<StashConfig>,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminConfig {
+    pub listen: SocketAddr,
+    /// Always present where `listen` is reachable from other machines.
+    pub token: Option<Secret>,
+}
+
+/// What a client may cost. The data listener's; the admin listener takes the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Request line and headers together, in bytes.
+    pub header_bytes_max: usize,
+    /// One value, in bytes: over it the answer is 413.
+    pub body_bytes_max: usize,
+    /// One decoded key, in bytes: over it the answer is 400.
+    pub key_bytes_max: usize,
+    /// Open connections of one listener; further ones wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// Requests being answered at once; over it the answer is 503.
+    pub requests_in_flight_max: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    pub body_timeout: Duration,
+    /// How long a kept-alive connection may be silent. Longer than the 4.5 s of the Envoy in front, so that it closes first.
+    pub idle_timeout: Duration,
+    /// After SIGTERM, how long requests under way may take.
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: LogLevel,
+    /// Whether trace-level events may carry keys, which are personal data.
+    pub log_keys: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, with ECS field names.
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// One migrating store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StashConfig {
+    /// `[a-z][a-z0-9_]*`, so that every key of it can be set from the environment.
+    pub name: String,
+    pub base_uri: BaseUri,
+    /// The phase of the first start; afterwards the recorded phase wins.
+    pub phase: Phase,
+    pub serialization: Serialization,
+    /// RESTBagOStuff's `hmac_key`.
+    pub hmac_key: Option<Secret>,
+    /// Kask's own TTL, and the TTL of what decant writes to Redis, in seconds; 0 never expires.
+    pub default_ttl_s: u64,
+    pub replication: Replication,
+    pub on_tier_failure: OnTierFailure,
+    /// The share of reads, 0 to 1, that `dual-write` also asks Kask and compares.
+    pub shadow_share: f64,
+    pub kask: KaskConfig,
+    /// Absent only where the phase is `kask-only`.
+    pub redis: Option<RedisConfig>,
+    pub outbox: OutboxConfig,
+}
+
+/// RESTBagOStuff's `serialization_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serialization {
+    Json,
+    Php,
+}
+
+/// When a write is answered, as MultiWriteBagOStuff's `replication`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// After both tiers.
+    Sync,
+    /// After the sequencer.
+    Async,
+}
+
+/// The answer to a write that the sequencer took and the follower refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTierFailure {
+    /// Success: the intent is durable and heals by itself.
+    Heal,
+    /// 500, as MultiWriteBagOStuff would; healed all the same.
+    Fail,
+}
+
+/// What a read falls back to on a Redis that came back without its latest writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterLoss {
+    /// What Redis holds.
+    Serve,
+    /// Nothing, until an operator accepts the loss.
+    Hold,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KaskConfig {
+    pub endpoint: KaskEndpoint,
+    /// The whole of one request to Kask.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KaskEndpoint {
+    /// A Kask-compatible server in this process, stored under `state_dir`.
+    Embedded,
+    /// `http://host[:port]/path/`: normalised, without user, query or fragment; a key is appended to it.
+    Url(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// At least one, sorted by name. `redis.url` alone makes one, named `main`.
+    pub shards: Vec<ShardConfig>,
+    pub distribution: Distribution,
+    /// Prepended to every key, as RedisBagOStuff's `prefix`.
+    pub prefix: String,
+    /// One step: a script, or a connection.
+    pub timeout: Duration,
+    pub after_loss: AfterLoss,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardConfig {
+    pub name: String,
+    pub url: RedisUrl,
+}
+
+/// How keys are spread over the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// There is one shard.
+    Single,
+}
+
+/// Where a Redis is, with its password. `Display` and `Debug` leave user and password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    full: Secret,
+    shown: String,
+}
+
+impl RedisUrl {
+    /// `full` as the redis crate reads it; `shown` the same place without credentials.
+    pub(super) fn new(full: &str, shown: String) -> RedisUrl {
+        RedisUrl { full: Secret::new(full), shown }
+    }
+
+    /// A URL that is known to hold no credentials: for tests and tools.
+    pub fn without_credentials(url: &str) -> RedisUrl {
+        RedisUrl::new(url, url.to_owned())
+    }
+
+    /// The URL with its credentials, for the redis crate alone.
+    pub fn expose(&self) -> &str {
+        // It was made from a `&str`, so the fallback is never taken.
+        std::str::from_utf8(self.full.expose()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.shown)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shown, f)
+    }
+}
+
+/// The times of the copy protocol. `look_every < look_fresh < settle_wait`, and the lease is longer than any Kask
+/// request can be under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxConfig {
+    /// When an intent that nobody settled is taken over.
+    pub lease: Duration,
+    /// How often a decant looks at the outbox of every shard.
+    pub look_every: Duration,
+    /// A look sent longer ago than this no longer tells which keys are pending: then all are.
+    pub look_fresh: Duration,
+    /// Pending keys remembered a shard; over it all keys of the shard are pending.
+    pub pending_keys_max: usize,
+    /// Refusals that will not change before an intent is damaged.
+    pub tries_max: u32,
+    /// How long after its APPLY a write whose copy failed is held back, so that every decant knows its key as pending.
+    pub settle_wait: Duration,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig {
+            header_bytes_max: 16 * 1024,
+            body_bytes_max: 15 * 1024 * 1024,
+            key_bytes_max: crate::codec::key::KEY_BYTES_MAX,
+            connections_max: 10_000,
+            requests_in_flight_max: 1024,
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(65),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Json, level: LogLevel::Info, log_keys: false }
+    }
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        OutboxConfig {
+            lease: Duration::from_secs(15),
+            look_every: Duration::from_millis(100),
+            look_fresh: Duration::from_millis(200),
+            pending_keys_max: 10_000,
+            tries_max: 5,
+            settle_wait: Duration::from_millis(250),
+        }
+    }
+}
