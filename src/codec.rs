@@ -1,2 +1,3 @@
 //! Codecs: pure leaves.
 pub mod key;
+pub mod transcode;

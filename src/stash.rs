@@ -1,1 +1,193 @@
-//! stash
+//! One migrating store: takes an operation, reads the phase once, runs the protocol over the two tiers, and answers.
+
+mod answer;
+mod looker;
+mod metrics;
+mod shadow;
+mod tiers;
+
+use crate::{
+    config::{OnTierFailure, Replication, StashConfig},
+    dialect::{Answer, AnswerFuture, KeyValue, Operation, Verb},
+    protocol::{
+        Beliefs, Rules, Settings, Site,
+        read::read,
+        world::{Content, Millis, World},
+        write::{Change, WriteAnswer, write},
+    },
+    tier::Forward,
+};
+pub use looker::{Seen, ShardView};
+pub use metrics::StashMetrics;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+pub use tiers::Tiers;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+
+tokio::task_local! {
+    /// Of the request being served: what goes along to Kask. Background work of a request carries it on.
+    static FORWARD: Forward;
+}
+
+/// Most read-repairs under way at once in one stash; reads over it are answered without one.
+const REPAIRS_MAX: usize = 256;
+/// Everything for one request, so that an answer is there before the Envoy in front gives up at 2.5 s.
+const BUDGET: Duration = Duration::from_millis(2_400);
+/// How often a write asks again for a key in transit.
+const TRANSIT_POLL: Duration = Duration::from_millis(10);
+/// What a client is told to wait, in seconds, when a tier is away or the stash is not ready.
+const RETRY_AFTER_S: u32 = 1;
+
+/// One migrating store of this decant.
+pub struct Stash {
+    pub name: String,
+    pub site: Arc<Site<Tiers>>,
+    pub metrics: Arc<StashMetrics>,
+    /// The last look at each shard, for status and moves.
+    pub views: Vec<ShardView>,
+    shadow_share: f64,
+    /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
+    confirmed: AtomicBool,
+    /// One permit for each operation under way, writes until they have ended.
+    places: Arc<Semaphore>,
+    places_max: usize,
+    /// Writes, repairs and mirrors that go on without their client; awaited on shutdown.
+    tasks: TaskTracker,
+    look_every: Duration,
+    redis_timeout: Duration,
+}
+
+/// What [`Stash::new`] is built from besides the config.
+pub struct StashParts {
+    pub tiers: Tiers,
+    pub metrics: Arc<StashMetrics>,
+    pub beliefs: Beliefs,
+    pub shards: usize,
+    pub places_max: usize,
+    pub tasks: TaskTracker,
+}
+
+impl Stash {
+    pub fn new(config: &StashConfig, parts: StashParts) -> Arc<Stash> {
+        let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
+        Arc::new(Stash {
+            name: config.name.clone(),
+            site,
+            metrics: parts.metrics,
+            views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            shadow_share: config.shadow_share,
+            confirmed: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new(parts.places_max)),
+            places_max: parts.places_max,
+            tasks: parts.tasks,
+            look_every: config.outbox.look_every,
+            redis_timeout: config.redis.as_ref().map_or(Duration::from_millis(400), |redis| redis.timeout),
+        })
+    }
+
+    /// From now on operations are served.
+    pub fn confirm(&self) {
+        self.confirmed.store(true, Ordering::Release);
+    }
+
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    /// Operations under way, with the writes that go on after their answer.
+    pub fn in_flight(&self) -> usize {
+        self.places_max - self.places.available_permits()
+    }
+
+    async fn run(&self, operation: Operation) -> Answer {
+        if !self.is_confirmed() {
+            return unavailable("decant is starting: the phase in force is not confirmed yet");
+        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return unavailable("too many operations are under way");
+        };
+        let began = self.site.world.now();
+        let key = operation.key;
+        match operation.verb {
+            Verb::Get { latest } => {
+                let answer = read(&self.site, &key, latest, began).await;
+                self.metrics.read_served(&answer);
+                self.shadow(&key, &answer);
+                drop(place);
+                answer::read(answer)
+            }
+            Verb::Set { body, only_if_absent } => {
+                let change = Change { content: Content::Body(body), only_if_absent };
+                answer::stored(self.detached(key, change, began, place).await)
+            }
+            Verb::Delete => {
+                let change = Change { content: Content::Nothing, only_if_absent: false };
+                answer::deleted(self.detached(key, change, began, place).await)
+            }
+        }
+    }
+
+    /// Runs a write to its end, whether or not the client waits for the answer.
+    async fn detached(&self, key: crate::codec::key::Key, change: Change, began: Millis, place: tokio::sync::OwnedSemaphorePermit) -> WriteAnswer {
+        let (tell, told) = oneshot::channel();
+        let site = self.site.clone();
+        self.tasks.spawn(with_forward(current_forward(), async move {
+            // The client may be gone: then nobody hears the answer, and the write goes on all the same.
+            write(&site, &key, &change, began, |answer| drop(tell.send(answer))).await;
+            drop(place);
+        }));
+        told.await.unwrap_or_else(|_| WriteAnswer::Unavailable {
+            why: "the write ended without an answer".into(),
+            unknown: true,
+            in_transit: false,
+        })
+    }
+}
+
+impl KeyValue for Stash {
+    fn call(&self, operation: Operation) -> AnswerFuture<'_> {
+        let context = &operation.context;
+        let forward = Forward {
+            request_id: context.request_id.clone(),
+            traceparent: context.traceparent.clone(),
+            tracestate: context.tracestate.clone(),
+        };
+        Box::pin(with_forward(forward, self.run(operation)))
+    }
+}
+
+async fn with_forward<F: Future>(forward: Forward, work: F) -> F::Output {
+    FORWARD.scope(forward, work).await
+}
+
+/// What goes along to Kask: the request's, or nothing where no request is being served (the reaper).
+fn current_forward() -> Forward {
+    FORWARD.try_with(Forward::clone).unwrap_or_default()
+}
+
+fn unavailable(why: &str) -> Answer {
+    Answer::Unavailable { detail: why.to_owned(), retry_after_s: RETRY_AFTER_S }
+}
+
+fn settings(config: &StashConfig) -> Settings {
+    let millis = |length: Duration| length.as_millis() as Millis;
+    let lease = millis(config.outbox.lease);
+    Settings {
+        lease,
+        // Far inside the lease, whatever its length, and no longer than a request may take.
+        copy_window: millis(BUDGET).min(lease * 4 / 5),
+        look_fresh: millis(config.outbox.look_fresh),
+        settle_wait: millis(config.outbox.settle_wait),
+        budget: millis(BUDGET),
+        transit_poll: millis(TRANSIT_POLL),
+        answer_before_copy: config.replication == Replication::Async,
+        fail_on_tier_failure: config.on_tier_failure == OnTierFailure::Fail,
+        repairs_max: REPAIRS_MAX,
+    }
+}

@@ -38,6 +38,8 @@ pub struct ShardLook {
     /// Age of the oldest intent that is not damaged, by Redis's clock.
     pub oldest_ms: Option<u64>,
     pub keys: Look,
+    /// Every intent that is not damaged; empty where there are too many to list.
+    pub intents: Vec<(Token, Key)>,
 }
 
 /// What raising a fence came to.
@@ -65,12 +67,13 @@ impl Outbox {
         let keys: [&[u8]; 5] = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
         let most = self.settings.look_max.to_string();
         let reply = Reply::new(self.shards[shard].script(&scripts::LOOK, &keys, &[most.as_bytes()], until).await?)?;
-        let keys = if reply.int(6)? == 1 {
-            let members = reply.list(7)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
-            Look::Keys(members.into_iter().filter_map(parse_member).map(|(_, key)| own_key(key)).collect())
-        } else {
-            Look::Everything
+        let fields = reply.list(7)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+        let members = || fields.chunks_exact(2).filter_map(|pair| Some((parse_member(pair[0])?, pair[1])));
+        let keys = match reply.int(6)? {
+            1 => Look::Keys(members().map(|((_, key), _)| own_key(key)).collect()),
+            _ => Look::Everything,
         };
+        let intents = members().filter(|(_, score)| *score != b"inf").map(|((token, key), _)| (token, own_key(key))).collect();
         let (oldest, now) = (reply.text(4)?.parse::<f64>().ok(), reply.number(5)?);
         Ok(ShardLook {
             fence: Fence::parse(reply.text(0)?).ok(),
@@ -79,6 +82,7 @@ impl Outbox {
             damaged: reply.int(3)?.max(0) as u64,
             oldest_ms: oldest.map(|stamp| now.saturating_sub(stamp as u64)),
             keys,
+            intents,
         })
     }
 

@@ -1,4 +1,4 @@
--- What one shard's outbox holds. KEYS: to kask, to redis, damaged, fence, generation. ARGV: most keys to list
+-- What one shard's outbox holds; the members with their scores (damaged ones: inf). KEYS: to kask, to redis, damaged, fence, generation. ARGV: most keys to list
 if redis.replicate_commands then redis.replicate_commands() end
 local kask, to_redis = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
 local time = redis.call('TIME')
@@ -8,7 +8,7 @@ for i = 1, 2 do
   local first = redis.call('ZRANGE', KEYS[i], 0, 0, 'WITHSCORES')[2]
   if first and first ~= 'inf' and (oldest == '' or tonumber(first) < tonumber(oldest)) then oldest = first end
   if kask + to_redis <= tonumber(ARGV[1]) then
-    for _, member in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1)) do members[#members + 1] = member end
+    for _, field in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES')) do members[#members + 1] = field end
   end
 end
 local listed = kask + to_redis <= tonumber(ARGV[1]) and 1 or 0

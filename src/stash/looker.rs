@@ -1,0 +1,157 @@
+//! One task a shard: looks at the outbox, so that pending keys and moves made elsewhere are known, and sends what has expired to the reaper.
+
+use super::Stash;
+use crate::{
+    codec::key::Key,
+    outbox::ShardLook,
+    protocol::{
+        World,
+        belief::Adoption,
+        reap::{Watch, lease, reap},
+        world::Token,
+    },
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Keys that one shard's reaper heals at once: clients come first.
+const REAPS_AT_ONCE: usize = 8;
+/// Keys handed to the reaper in one batch; the rest is still there at the next look.
+const REAP_BATCH_MAX: usize = 512;
+
+/// What a shard looked like last, for status and moves. A `std` mutex: held to copy a few numbers.
+#[derive(Debug, Default)]
+pub struct ShardView(Mutex<Option<Seen>>);
+
+/// One look's figures.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When the look was sent.
+    pub sent: Instant,
+    pub to_kask: u64,
+    pub to_redis: u64,
+    pub damaged: u64,
+    pub oldest_ms: Option<u64>,
+    /// Version of the shard's fence; none: it has lost it.
+    pub fence_version: Option<u64>,
+    pub fence_member: Option<String>,
+}
+
+impl ShardView {
+    pub fn last(&self) -> Option<Seen> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    fn set(&self, seen: Seen) {
+        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(seen);
+    }
+}
+
+type Due = BTreeMap<Key, Vec<Token>>;
+
+impl Stash {
+    /// Looks at one shard until stopped.
+    pub async fn watch_shard(self: Arc<Self>, shard: usize, stop: CancellationToken) {
+        let (due_to, due) = mpsc::channel(1);
+        self.tasks.spawn(self.clone().reap_shard(due, stop.clone()));
+        let mut watch = Watch::default();
+        loop {
+            if self.redis_is_in_use() {
+                self.look_once(shard, &mut watch, &due_to).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(self.look_every) => {}
+            }
+        }
+    }
+
+    /// In `kask-only`, once the move has settled, no connection to Redis is held.
+    fn redis_is_in_use(&self) -> bool {
+        let belief = self.site.belief();
+        belief.phase().uses_redis() || !belief.settled
+    }
+
+    async fn look_once(&self, shard: usize, watch: &mut Watch, due_to: &mpsc::Sender<Due>) {
+        let Some(outbox) = &self.site.world.outbox else { return };
+        let (sent, sent_at) = (self.site.world.now(), Instant::now());
+        let Ok(look) = outbox.look(shard, sent_at + self.redis_timeout).await else { return };
+        let pending = &self.site.pending[shard];
+        pending.looked(look.keys.clone(), sent);
+        if self.site.beliefs.learn(look.fence.as_ref()) == Adoption::Adopted {
+            let now = self.site.belief();
+            tracing::info!(stash = self.name, phase = now.phase().name(), version = now.fence.version, "learned of a move from the fence");
+        }
+        self.views[shard].set(Seen {
+            sent: sent_at,
+            to_kask: look.to_kask,
+            to_redis: look.to_redis,
+            damaged: look.damaged,
+            oldest_ms: look.oldest_ms,
+            fence_version: look.fence.as_ref().map(|fence| fence.version),
+            fence_member: look.fence.as_ref().map(|fence| fence.member.clone()),
+        });
+        self.show_outbox();
+        let due = self.due(shard, look, watch).await;
+        if !due.is_empty() {
+            // A full channel means that the reaper is at work; what is due is still due at the next look.
+            let _ = due_to.try_send(due);
+        }
+    }
+
+    /// The sum over the shards, as metrics.
+    fn show_outbox(&self) {
+        let seen: Vec<Seen> = self.views.iter().filter_map(ShardView::last).collect();
+        let sum = |figure: fn(&Seen) -> u64| seen.iter().map(figure).sum::<u64>() as f64;
+        self.metrics.intents.set(sum(|s| s.to_kask + s.to_redis));
+        self.metrics.damaged.set(sum(|s| s.damaged));
+        self.metrics.oldest_seconds.set(seen.iter().filter_map(|s| s.oldest_ms).max().unwrap_or(0) as f64 / 1000.0);
+        self.metrics.keys_pending.set(self.site.pending.iter().map(|p| p.len()).sum::<usize>() as f64);
+        self.metrics.set_phase(self.site.belief().phase());
+    }
+
+    /// What this decant has itself seen for a lease. CLAIM asks Redis's clock as well.
+    async fn due(&self, shard: usize, look: ShardLook, watch: &mut Watch) -> Due {
+        let lease = lease(&self.site);
+        let listed = match (&look.keys, &self.site.world.outbox) {
+            (crate::protocol::pending::Look::Everything, Some(outbox)) => {
+                let until = Instant::now() + self.redis_timeout;
+                outbox.expired(shard, lease, REAP_BATCH_MAX, until).await.unwrap_or_default()
+            }
+            _ => look.intents,
+        };
+        let mut due = watch.expired(&listed, lease, self.site.world.now());
+        while due.len() > REAP_BATCH_MAX {
+            due.pop_last();
+        }
+        due
+    }
+
+    async fn reap_shard(self: Arc<Self>, mut due: mpsc::Receiver<Due>, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(REAPS_AT_ONCE));
+        loop {
+            let batch = tokio::select! {
+                () = stop.cancelled() => return,
+                batch = due.recv() => batch,
+            };
+            let Some(batch) = batch else { return };
+            for (key, expired) in batch {
+                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let site = self.site.clone();
+                self.tasks.spawn(async move {
+                    reap(&site, &key, &expired).await;
+                    drop(place);
+                });
+            }
+            // The next batch begins when this one is done, so that no key is claimed twice at once.
+            let Ok(_all) = places.acquire_many(REAPS_AT_ONCE as u32).await else { return };
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A stash's metrics. Handles are kept: the hot path looks nothing up.
+
+use crate::{
+    phase::Phase,
+    protocol::{
+        read::{ReadAnswer, ServedBy},
+        world::{By, Direction, Event},
+    },
+};
+use metrics::{Counter, Gauge, counter, gauge};
+
+/// The handles of one stash.
+pub struct StashMetrics {
+    stash: String,
+    served_by_kask: Counter,
+    served_by_redis: Counter,
+    served_by_none: Counter,
+    waited: Counter,
+    settled: [Counter; 4],
+    mirror_failures: Counter,
+    phase: [Gauge; 5],
+    pub keys_pending: Gauge,
+    pub intents: Gauge,
+    pub oldest_seconds: Gauge,
+    pub damaged: Gauge,
+    pub mirror_unclean: Gauge,
+}
+
+const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
+
+impl StashMetrics {
+    pub fn new(stash: &str) -> StashMetrics {
+        let name = || stash.to_owned();
+        let served = |by: &'static str| counter!("decant_reads_total", "stash" => name(), "served_by" => by);
+        StashMetrics {
+            served_by_kask: served("kask"),
+            served_by_redis: served("redis"),
+            served_by_none: served("none"),
+            waited: counter!("decant_writes_waited_total", "stash" => name()),
+            settled: COPIERS.map(|by| counter!("decant_outbox_settled_total", "stash" => name(), "by" => by.name())),
+            mirror_failures: counter!("decant_mirror_failures_total", "stash" => name()),
+            phase: Phase::ALL.map(|phase| gauge!("decant_phase", "stash" => name(), "phase" => phase.name())),
+            keys_pending: gauge!("decant_keys_pending", "stash" => name()),
+            intents: gauge!("decant_outbox_intents", "stash" => name()),
+            oldest_seconds: gauge!("decant_outbox_oldest_seconds", "stash" => name()),
+            damaged: gauge!("decant_damaged_intents", "stash" => name()),
+            mirror_unclean: gauge!("decant_mirror_unclean", "stash" => name()),
+            stash: name(),
+        }
+    }
+
+    /// Marks the phase in force.
+    pub fn set_phase(&self, now: Phase) {
+        for (phase, gauge) in Phase::ALL.into_iter().zip(&self.phase) {
+            gauge.set(if phase == now { 1.0 } else { 0.0 });
+        }
+    }
+
+    pub(super) fn read_served(&self, answer: &ReadAnswer) {
+        match answer {
+            ReadAnswer::Hit { by: ServedBy::Kask, .. } => self.served_by_kask.increment(1),
+            ReadAnswer::Hit { by: ServedBy::Redis, .. } => self.served_by_redis.increment(1),
+            ReadAnswer::Missing | ReadAnswer::Unavailable(_) => self.served_by_none.increment(1),
+        }
+    }
+
+    /// What the protocol tells. The labels that are looked up here belong to rare events, and to few of them.
+    pub(super) fn event(&self, event: Event) {
+        let stash = || self.stash.clone();
+        match event {
+            Event::Settled(by) => {
+                if let Some((_, counter)) = COPIERS.iter().zip(&self.settled).find(|(copier, _)| **copier == by) {
+                    counter.increment(1);
+                }
+            }
+            Event::Waited => self.waited.increment(1),
+            Event::Repair(outcome) => counter!("decant_repairs_total", "stash" => stash(), "outcome" => outcome).increment(1),
+            Event::Untranscodable(direction, reason) => {
+                let direction = match direction {
+                    Direction::ToKask => "redis_to_kask",
+                    Direction::ToRedis => "kask_to_redis",
+                };
+                counter!("decant_untranscodable_total", "stash" => stash(), "direction" => direction, "reason" => reason).increment(1);
+            }
+            Event::MirrorFailed => self.mirror_failures.increment(1),
+            Event::FenceUnusable => {
+                tracing::warn!(stash = self.stash, "a shard's fence is missing, older or another's; nothing begins on it until it is raised again");
+            }
+        }
+    }
+
+    pub(super) fn shadow(&self, result: &'static str) {
+        counter!("decant_shadow_reads_total", "stash" => self.stash.clone(), "result" => result).increment(1);
+    }
+}
