@@ -1,5 +1,8 @@
 //! The five phases of a migration and the steps between them. Pure.
 
+pub mod guard;
+pub mod record;
+
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 

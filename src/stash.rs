@@ -3,7 +3,10 @@
 mod answer;
 mod looker;
 mod metrics;
+pub mod mover;
+pub mod sample;
 mod shadow;
+mod shards;
 mod tiers;
 
 use crate::{
@@ -134,7 +137,13 @@ impl Stash {
     }
 
     /// Runs a write to its end, whether or not the client waits for the answer.
-    async fn detached(&self, key: crate::codec::key::Key, change: Change, began: Millis, place: tokio::sync::OwnedSemaphorePermit) -> WriteAnswer {
+    async fn detached(
+        &self,
+        key: crate::codec::key::Key,
+        change: Change,
+        began: Millis,
+        place: tokio::sync::OwnedSemaphorePermit,
+    ) -> WriteAnswer {
         let (tell, told) = oneshot::channel();
         let site = self.site.clone();
         self.tasks.spawn(with_forward(current_forward(), async move {

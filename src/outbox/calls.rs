@@ -41,7 +41,13 @@ pub struct Outbox {
 const REASON_CHARS_MAX: usize = 200;
 
 impl Outbox {
-    pub fn new(shards: Vec<Arc<Shard>>, map: ShardMap, stash: &str, transcoder: Arc<Transcoder>, settings: OutboxSettings) -> Outbox {
+    pub fn new(
+        shards: Vec<Arc<Shard>>,
+        map: ShardMap,
+        stash: &str,
+        transcoder: Arc<Transcoder>,
+        settings: OutboxSettings,
+    ) -> Outbox {
         let names = Names::new(map.prefix(), stash);
         Outbox { shards, map, names, transcoder, settings }
     }
@@ -55,7 +61,13 @@ impl Outbox {
     }
 
     /// Runs a script of one key.
-    async fn run(&self, script: &'static Script, key: &Key, args: &[&[u8]], until: Instant) -> Result<redis::Value, crate::tier::redis::RedisFailure> {
+    async fn run(
+        &self,
+        script: &'static Script,
+        key: &Key,
+        args: &[&[u8]],
+        until: Instant,
+    ) -> Result<redis::Value, crate::tier::redis::RedisFailure> {
         let value_key = self.map.redis_key(key);
         let record_key = self.names.record(&value_key);
         let names = &self.names;
@@ -64,7 +76,13 @@ impl Outbox {
         self.shards[self.map.shard_of(key)].script(script, &keys, args, until).await
     }
 
-    async fn begin(&self, script: &'static Script, key: &Key, args: &[&[u8]], until: Instant) -> Result<Reply, Refusal> {
+    async fn begin(
+        &self,
+        script: &'static Script,
+        key: &Key,
+        args: &[&[u8]],
+        until: Instant,
+    ) -> Result<Reply, Refusal> {
         let reply = Reply::new(self.run(script, key, args, until).await.map_err(refused)?).map_err(odd)?;
         match reply.refusal().map_err(odd)? {
             Some(refusal) => Err(refusal),
@@ -72,7 +90,13 @@ impl Outbox {
         }
     }
 
-    async fn finish(&self, script: &'static Script, key: &Key, args: &[&[u8]], until: Instant) -> Result<Reply, Unheard> {
+    async fn finish(
+        &self,
+        script: &'static Script,
+        key: &Key,
+        args: &[&[u8]],
+        until: Instant,
+    ) -> Result<Reply, Unheard> {
         Reply::new(self.run(script, key, args, until).await.map_err(unheard)?).map_err(odd_unheard)
     }
 
@@ -98,8 +122,16 @@ impl Outbox {
         let newest = newest_text(content);
         let ttl = self.settings.ttl_s.to_string();
         let absent: &[u8] = if only_if_absent { b"1" } else { b"0" };
-        let args: [&[u8]; 8] =
-            [fence.as_bytes(), key.as_bytes(), token.as_bytes(), newest.as_bytes(), verb, &bytes, ttl.as_bytes(), absent];
+        let args: [&[u8]; 8] = [
+            fence.as_bytes(),
+            key.as_bytes(),
+            token.as_bytes(),
+            newest.as_bytes(),
+            verb,
+            &bytes,
+            ttl.as_bytes(),
+            absent,
+        ];
         let reply = self.begin(&scripts::APPLY, key, &args, until).await?;
         if reply.text(0).map_err(odd)? == "exists" {
             return Ok(Applied::Exists);
@@ -114,7 +146,8 @@ impl Outbox {
 
     pub async fn take(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<Taken, Refusal> {
         let token = token_text(intent);
-        let reply = self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
+        let reply =
+            self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
         Ok(match (reply.text(0).map_err(odd)?, reply.stored(0, &self.transcoder).map_err(odd)?) {
             ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
             (_, Stored::Absent) => Taken::Nothing,
@@ -169,7 +202,8 @@ impl Outbox {
 
     pub async fn give_up(&self, key: &Key, intent: Token, reason: &str, until: Instant) -> Result<(), Unheard> {
         let (token, tries) = (token_text(intent), self.settings.tries_max.to_string());
-        let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
+        let reason: String =
+            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
         let args: [&[u8]; 4] = [key.as_bytes(), token.as_bytes(), reason.as_bytes(), tries.as_bytes()];
         self.finish(&scripts::GIVE_UP, key, &args, until).await.map(|_| ())
     }

@@ -4,7 +4,10 @@ use crate::tier::redis::Script;
 
 macro_rules! key_script {
     ($name:literal) => {
-        Script::new($name, concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $name, ".lua"))))
+        Script::new(
+            $name,
+            concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $name, ".lua"))),
+        )
     };
 }
 

@@ -73,7 +73,8 @@ impl Outbox {
             1 => Look::Keys(members().map(|((_, key), _)| own_key(key)).collect()),
             _ => Look::Everything,
         };
-        let intents = members().filter(|(_, score)| *score != b"inf").map(|((token, key), _)| (token, own_key(key))).collect();
+        let intents =
+            members().filter(|(_, score)| *score != b"inf").map(|((token, key), _)| (token, own_key(key))).collect();
         let (oldest, now) = (reply.text(4)?.parse::<f64>().ok(), reply.number(5)?);
         Ok(ShardLook {
             fence: Fence::parse(reply.text(0)?).ok(),
@@ -87,10 +88,17 @@ impl Outbox {
     }
 
     /// The oldest intents past the lease by Redis's clock, at most `most` a direction.
-    pub async fn expired(&self, shard: usize, lease_ms: u64, most: usize, until: Instant) -> Result<Vec<(Token, Key)>, ShardFault> {
+    pub async fn expired(
+        &self,
+        shard: usize,
+        lease_ms: u64,
+        most: usize,
+        until: Instant,
+    ) -> Result<Vec<(Token, Key)>, ShardFault> {
         let (lease, most) = (lease_ms.to_string(), most.to_string());
         let keys: [&[u8]; 2] = [&self.names.to_kask, &self.names.to_redis];
-        let reply = self.shards[shard].script(&scripts::EXPIRED, &keys, &[lease.as_bytes(), most.as_bytes()], until).await?;
+        let reply =
+            self.shards[shard].script(&scripts::EXPIRED, &keys, &[lease.as_bytes(), most.as_bytes()], until).await?;
         let members = as_array(&reply)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
         Ok(members.into_iter().filter_map(parse_member).map(|(token, key)| (token, own_key(key))).collect())
     }
@@ -108,7 +116,9 @@ impl Outbox {
     pub async fn raise(&self, shard: usize, fence: &Fence, until: Instant) -> Result<Raised, ShardFault> {
         let (text, version) = (fence.to_text(), fence.version.to_string());
         let keys: [&[u8]; 1] = [&self.names.fence];
-        let reply = Reply::new(self.shards[shard].script(&scripts::RAISE, &keys, &[text.as_bytes(), version.as_bytes()], until).await?)?;
+        let reply = Reply::new(
+            self.shards[shard].script(&scripts::RAISE, &keys, &[text.as_bytes(), version.as_bytes()], until).await?,
+        )?;
         Ok(if reply.text(0)? == "raised" { Raised::Done } else { Raised::Refused(Fence::parse(reply.text(1)?).ok()) })
     }
 

@@ -74,7 +74,7 @@ impl Stash {
     }
 
     /// In `kask-only`, once the move has settled, no connection to Redis is held.
-    fn redis_is_in_use(&self) -> bool {
+    pub(super) fn redis_is_in_use(&self) -> bool {
         let belief = self.site.belief();
         belief.phase().uses_redis() || !belief.settled
     }
@@ -87,7 +87,12 @@ impl Stash {
         pending.looked(look.keys.clone(), sent);
         if self.site.beliefs.learn(look.fence.as_ref()) == Adoption::Adopted {
             let now = self.site.belief();
-            tracing::info!(stash = self.name, phase = now.phase().name(), version = now.fence.version, "learned of a move from the fence");
+            tracing::info!(
+                stash = self.name,
+                phase = now.phase().name(),
+                version = now.fence.version,
+                "learned of a move from the fence"
+            );
         }
         self.views[shard].set(Seen {
             sent: sent_at,

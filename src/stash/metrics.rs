@@ -74,7 +74,9 @@ impl StashMetrics {
                 }
             }
             Event::Waited => self.waited.increment(1),
-            Event::Repair(outcome) => counter!("decant_repairs_total", "stash" => stash(), "outcome" => outcome).increment(1),
+            Event::Repair(outcome) => {
+                counter!("decant_repairs_total", "stash" => stash(), "outcome" => outcome).increment(1)
+            }
             Event::Untranscodable(direction, reason) => {
                 let direction = match direction {
                     Direction::ToKask => "redis_to_kask",
@@ -84,7 +86,10 @@ impl StashMetrics {
             }
             Event::MirrorFailed => self.mirror_failures.increment(1),
             Event::FenceUnusable => {
-                tracing::warn!(stash = self.stash, "a shard's fence is missing, older or another's; nothing begins on it until it is raised again");
+                tracing::warn!(
+                    stash = self.stash,
+                    "a shard's fence is missing, older or another's; nothing begins on it until it is raised again"
+                );
             }
         }
     }

@@ -7,7 +7,8 @@ use crate::{
     protocol::{
         World,
         world::{
-            Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled, Taken, Token, Unheard,
+            Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
+            Taken, Token, Unheard,
         },
     },
     tier::kask::{KaskRead, KaskTier, KaskWrite},

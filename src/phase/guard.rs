@@ -1,0 +1,239 @@
+//! What a move must have before it begins: named checks with a figure each. Pure.
+
+use super::{Phase, record::PhaseRecord, record::State};
+use serde::Serialize;
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Guard {
+    pub name: &'static str,
+    pub ok: bool,
+    /// What was measured.
+    pub figure: String,
+    /// What it takes to pass, and what would be lost otherwise.
+    pub needs: String,
+}
+
+/// What was measured before a move.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// None: Kask answers; else why not.
+    pub kask_fails: Option<String>,
+    /// Shards that do not answer.
+    pub shards_away: Vec<String>,
+    pub damaged: u64,
+    /// Keys of Redis that were sampled, and how many of them Kask lacks or holds differently.
+    pub sampled: u64,
+    pub not_in_kask: u64,
+    /// Of the sampled keys, how many Kask holds at all.
+    pub in_kask: u64,
+    /// The operator's word that Kask was emptied.
+    pub kask_emptied: bool,
+    pub lease_ms: u64,
+    pub now_unix_ms: u64,
+}
+
+/// The checks of one step. Every step of the order has a list; `--force` overrides those that fail.
+pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> {
+    let mut list = Vec::new();
+    if record.phase.uses_redis() || to.uses_redis() {
+        list.push(redis_answers(figures));
+    }
+    if record.phase.uses_kask() || to.uses_kask() {
+        list.push(kask_answers(figures));
+    }
+    if record.phase.uses_redis() && to > Phase::DualWrite || record.phase > Phase::DualWrite {
+        list.push(nothing_damaged(figures));
+    }
+    match (record.phase, to) {
+        (Phase::RedisOnly, Phase::DualWrite) => list.push(kask_is_not_stale(record, figures)),
+        (Phase::KaskFirst, Phase::RedisStandby) => list.push(sample_is_copied(figures)),
+        (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record)),
+        (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record)),
+        _ => {}
+    }
+    list
+}
+
+/// A step that is not one, or comes too early, cannot be forced.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoStep {
+    #[error("{from} does not lead to {to} in one step; phases go {}, one at a time, either way", order())]
+    NotNeighbours { from: Phase, to: Phase },
+    #[error("the stash is in {0} already")]
+    AlreadyThere(Phase),
+}
+
+fn order() -> String {
+    Phase::ALL.map(Phase::name).join(", ")
+}
+
+/// Whether the step exists at all.
+pub fn step(from: Phase, to: Phase) -> Result<(), NoStep> {
+    if from == to {
+        return Err(NoStep::AlreadyThere(to));
+    }
+    if from.is_step_to(to) { Ok(()) } else { Err(NoStep::NotNeighbours { from, to }) }
+}
+
+/// Whether the last move is over.
+pub fn is_settled(record: &PhaseRecord) -> bool {
+    record.state == State::Settled
+}
+
+fn redis_answers(figures: &Figures) -> Guard {
+    Guard {
+        name: "redis_answers",
+        ok: figures.shards_away.is_empty(),
+        figure: match figures.shards_away.len() {
+            0 => "every shard answers".into(),
+            _ => format!("no answer from {}", figures.shards_away.join(", ")),
+        },
+        needs: "every shard answers: the fence must be raised on each".into(),
+    }
+}
+
+fn kask_answers(figures: &Figures) -> Guard {
+    Guard {
+        name: "kask_answers",
+        ok: figures.kask_fails.is_none(),
+        figure: figures.kask_fails.clone().unwrap_or_else(|| "Kask answers a probe".into()),
+        needs: "Kask answers a read of a key that nobody has".into(),
+    }
+}
+
+fn nothing_damaged(figures: &Figures) -> Guard {
+    Guard {
+        name: "nothing_damaged",
+        ok: figures.damaged == 0,
+        figure: format!("{} damaged intents", figures.damaged),
+        needs: "none: a damaged intent is a key whose tiers differ for good".into(),
+    }
+}
+
+fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
+    let needs = "Kask was emptied at least a lease after writes began to go past it (say so with --kask-emptied), and a sample of Redis's \
+                 keys is absent in it; otherwise older values would be served again"
+        .to_owned();
+    let Some(since) = record.kask_stale_since_unix_ms else {
+        return Guard { name: "kask_not_stale", ok: true, figure: "no write has gone past Kask".into(), needs };
+    };
+    let waited = figures.now_unix_ms.saturating_sub(since) >= figures.lease_ms;
+    Guard {
+        name: "kask_not_stale",
+        ok: figures.kask_emptied && waited && figures.in_kask == 0,
+        figure: format!(
+            "writes have gone past Kask for {} s; emptied: {}; {} of {} sampled keys are in Kask",
+            figures.now_unix_ms.saturating_sub(since) / 1000,
+            if figures.kask_emptied { "yes, says the operator" } else { "nobody says so" },
+            figures.in_kask,
+            figures.sampled
+        ),
+        needs,
+    }
+}
+
+fn sample_is_copied(figures: &Figures) -> Guard {
+    Guard {
+        name: "sample_is_copied",
+        ok: figures.not_in_kask == 0,
+        figure: format!("{} of {} sampled keys are missing or different in Kask", figures.not_in_kask, figures.sampled),
+        needs: "none: what is only in Redis is not read any more from redis-standby on, and is lost with Redis".into(),
+    }
+}
+
+fn mirror_is_clean(record: &PhaseRecord) -> Guard {
+    Guard {
+        name: "mirror_is_clean",
+        ok: record.mirror_unclean_since_unix_ms.is_none(),
+        figure: match record.mirror_unclean_since_unix_ms {
+            None => "Redis has every write".into(),
+            Some(_) => "writes have gone past Redis".into(),
+        },
+        needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
+    }
+}
+
+fn redis_missed_nothing(record: &PhaseRecord) -> Guard {
+    Guard {
+        name: "redis_missed_nothing",
+        ok: false,
+        figure: format!("Redis has had no write since {}", record.since_unix_ms),
+        needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(phase: Phase) -> PhaseRecord {
+        PhaseRecord {
+            stash: "s".into(),
+            phase,
+            version: 1,
+            state: State::Settled,
+            since_unix_ms: 0,
+            by: String::new(),
+            reason: String::new(),
+            forced: false,
+            member: "m".into(),
+            kask_stale_since_unix_ms: None,
+            mirror_unclean_since_unix_ms: None,
+        }
+    }
+
+    fn failing(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<&'static str> {
+        guards(record, to, figures).into_iter().filter(|g| !g.ok).map(|g| g.name).collect()
+    }
+
+    #[test]
+    fn only_neighbours_are_a_step() {
+        for from in Phase::ALL {
+            for to in Phase::ALL {
+                let distance = (from as i8 - to as i8).abs();
+                assert_eq!(step(from, to).is_ok(), distance == 1, "{from} {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_nothing_wrong_every_step_but_the_one_out_of_kask_only_is_free() {
+        for from in Phase::ALL {
+            for to in Phase::ALL.into_iter().filter(|to| from.is_step_to(*to)) {
+                let expected: &[&str] = if from == Phase::KaskOnly { &["redis_missed_nothing"] } else { &[] };
+                assert_eq!(failing(&record(from), to, &Figures::default()), expected, "{from} {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_guard_fails_alone() {
+        let fine = Figures::default();
+        let first = record(Phase::KaskFirst);
+        let away = Figures { shards_away: vec!["main".into()], ..fine.clone() };
+        assert_eq!(failing(&first, Phase::RedisStandby, &away), ["redis_answers"]);
+        let kask = Figures { kask_fails: Some("timeout".into()), ..fine.clone() };
+        assert_eq!(failing(&first, Phase::RedisStandby, &kask), ["kask_answers"]);
+        let damaged = Figures { damaged: 1, ..fine.clone() };
+        assert_eq!(failing(&first, Phase::RedisStandby, &damaged), ["nothing_damaged"]);
+        let missing = Figures { sampled: 10, not_in_kask: 1, ..fine.clone() };
+        assert_eq!(failing(&first, Phase::RedisStandby, &missing), ["sample_is_copied"]);
+        let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(1), ..record(Phase::RedisStandby) };
+        assert_eq!(failing(&unclean, Phase::KaskFirst, &fine), ["mirror_is_clean"]);
+    }
+
+    #[test]
+    fn a_stale_kask_needs_the_operators_word_a_lease_and_an_empty_sample() {
+        let stale = PhaseRecord { kask_stale_since_unix_ms: Some(0), ..record(Phase::RedisOnly) };
+        let good = Figures { kask_emptied: true, now_unix_ms: 15_000, lease_ms: 15_000, ..Figures::default() };
+        assert!(failing(&stale, Phase::DualWrite, &good).is_empty());
+        for bad in [
+            Figures { kask_emptied: false, ..good.clone() },
+            Figures { now_unix_ms: 14_999, ..good.clone() },
+            Figures { sampled: 5, in_kask: 1, ..good.clone() },
+        ] {
+            assert_eq!(failing(&stale, Phase::DualWrite, &bad), ["kask_not_stale"]);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A sample of Redis's keys, compared with Kask: enough to notice that a copy is missing, not to prove that none is.
+
+use super::Stash;
+use crate::{
+    codec::key::Key,
+    outbox::is_reserved,
+    protocol::{
+        World,
+        world::{KaskGot, Stored},
+    },
+    tier::redis::value::{as_array, as_bytes, element},
+};
+use std::{collections::HashSet, time::Duration};
+use tokio::time::Instant;
+
+/// Keys compared at most, over all shards.
+const SAMPLE_KEYS_MAX: usize = 1_000;
+/// Keys asked of one SCAN.
+const SCAN_COUNT: usize = 250;
+/// Everything for one sample.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a sample found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub sampled: u64,
+    /// Kask lacks it, or holds another value.
+    pub not_in_kask: u64,
+    pub in_kask: u64,
+}
+
+/// Compares the first keys that SCAN gives, which are in no order that means anything.
+pub async fn take(stash: &Stash) -> Sample {
+    let until = Instant::now() + SAMPLE_TIMEOUT;
+    let mut sample = Sample::default();
+    let shards = stash.views.len().max(1);
+    for shard in 0..stash.views.len() {
+        for key in some_keys(stash, shard, SAMPLE_KEYS_MAX / shards, until).await {
+            if Instant::now() >= until {
+                return sample;
+            }
+            compare(stash, &key, &mut sample).await;
+        }
+    }
+    sample
+}
+
+async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> HashSet<Key> {
+    let mut keys = HashSet::new();
+    let Some(outbox) = &stash.site.world.outbox else { return keys };
+    let mut cursor = b"0".to_vec();
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor.as_slice()).arg("COUNT").arg(SCAN_COUNT);
+        let Ok(reply) = outbox.shards()[shard].command(scan, until).await else { return keys };
+        let Ok(items) = as_array(&reply) else { return keys };
+        let (Ok(next), Ok(found)) = (element(items, 0).and_then(as_bytes), element(items, 1).and_then(as_array)) else {
+            return keys;
+        };
+        for name in found.iter().filter_map(|name| as_bytes(name).ok()) {
+            let Some(key) = name.strip_prefix(outbox.map().prefix()) else { continue };
+            if keys.len() < most && !is_reserved(key) && !key.ends_with(b":lock") {
+                keys.insert(Key::from_bytes(key.to_vec()));
+            }
+        }
+        cursor = next.to_vec();
+        if cursor == b"0" || keys.len() >= most {
+            return keys;
+        }
+    }
+}
+
+/// A difference is looked at twice: a write may have come in between.
+async fn compare(stash: &Stash, key: &Key, sample: &mut Sample) {
+    let site = &stash.site;
+    sample.sampled += 1;
+    for last in [false, true] {
+        let until = site.world.now() + site.settings.budget;
+        let fence = site.belief();
+        let Ok(seen) = site.world.read(key, &fence.text, until).await else { break };
+        let Stored::Body(body) = seen.value else { return };
+        match site.world.kask_get(key, until).await {
+            KaskGot::Hit(held) if held == body => {
+                sample.in_kask += 1;
+                return;
+            }
+            KaskGot::Hit(_) if last => sample.in_kask += 1,
+            _ => {}
+        }
+    }
+    sample.not_in_kask += 1;
+}
