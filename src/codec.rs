@@ -1,3 +1,2 @@
 //! Codecs: pure leaves.
 pub mod key;
-pub mod transcode;
