@@ -13,8 +13,9 @@
 //!   (a float -0.0, which PHP too reads as the integer 0), and `{}` or `{"0":…}` (objects, which PHP too reads as arrays);
 //! - any HMAC where no key is configured: what comes back has none. Decant needs the key that MediaWiki has.
 
+pub use super::envelope::Serialization;
 use super::{
-    envelope::{self, Serialization},
+    envelope,
     json::{self, JsonFault},
     php::{self, PhpFault},
     value::{Value, canonical_int},
@@ -153,11 +154,10 @@ fn is_not_php(fault: &Untranscodable) -> bool {
 
 /// Text that some other client wrote (WCQS, a service checker): nothing that began as PHP, and nothing binary.
 fn is_foreign_text(bytes: &[u8]) -> bool {
-    let looks_like_php = match bytes {
-        [b'i' | b'd' | b'b' | b's' | b'a' | b'O' | b'C' | b'E' | b'r' | b'R', b':', ..] => true,
-        [b'N', b';', ..] => true,
-        _ => false,
-    };
+    let looks_like_php = matches!(
+        bytes,
+        [b'i' | b'd' | b'b' | b's' | b'a' | b'O' | b'C' | b'E' | b'r' | b'R', b':', ..] | [b'N', b';', ..]
+    );
     let is_text = |text: &str| text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'));
     !bytes.is_empty() && !looks_like_php && std::str::from_utf8(bytes).is_ok_and(is_text)
 }
