@@ -6,7 +6,7 @@
 
 use super::{
     float,
-    value::{ArrayBuilder, ArrayKey, DEPTH_MAX, Value},
+    value::{ArrayBuilder, ArrayKey, DEPTH_MAX, VALUES_MAX, Value},
 };
 use std::io::Write;
 
@@ -19,6 +19,8 @@ pub enum JsonFault {
     NotFinite,
     #[error("arrays stand too deep in one another for PHP's limit of {DEPTH_MAX}")]
     TooDeep,
+    #[error("more than {VALUES_MAX} values in one")]
+    TooMany,
     #[error("no JSON: byte {at} is unexpected")]
     Syntax { at: usize },
     #[error("half a surrogate pair at byte {at}")]
@@ -98,11 +100,11 @@ fn write_string(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), JsonFault> {
     Ok(())
 }
 
-/// `json_decode($s, true)`.
+/// `json_decode($s, true)`, of at most [`VALUES_MAX`] values.
 pub fn decode(input: &[u8]) -> Result<Value, JsonFault> {
     // PHP allows UTF-8 in strings only, and elsewhere any other byte is a fault too: one look suffices.
     let text = std::str::from_utf8(input).map_err(|fault| JsonFault::Syntax { at: fault.valid_up_to() })?;
-    Parser { text, at: 0, open: Vec::new() }.document()
+    Parser { text, at: 0, values: 0, open: Vec::new() }.document()
 }
 
 /// An array or object being read; `key` is the one whose value comes next, `None` in a list.
@@ -114,6 +116,8 @@ struct Open {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// Begun so far.
+    values: usize,
     open: Vec<Open>,
 }
 
@@ -151,6 +155,10 @@ impl Parser<'_> {
 
     /// A whole scalar or empty array; `None` where an array was opened and its first value comes next.
     fn begin_value(&mut self) -> Result<Option<Value>, JsonFault> {
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(JsonFault::TooMany);
+        }
         let close = match self.peek() {
             Some(b'[') => b']',
             Some(b'{') => b'}',

@@ -8,7 +8,7 @@ mod lexer;
 
 use super::{
     float,
-    value::{ArrayBuilder, ArrayKey, DEPTH_MAX, Value},
+    value::{ArrayBuilder, ArrayKey, DEPTH_MAX, VALUES_MAX, Value},
 };
 use lexer::{KeyToken, Lexer, Token};
 use std::io::Write;
@@ -22,6 +22,8 @@ pub enum PhpFault {
     Malformed { at: usize },
     #[error("arrays stand more than {DEPTH_MAX} deep in one another")]
     TooDeep,
+    #[error("more than {VALUES_MAX} values in one")]
+    TooMany,
     #[error("the value holds an object or an enum case")]
     Object,
     #[error("the value holds a PHP reference")]
@@ -112,11 +114,16 @@ impl Open {
     }
 }
 
-/// Unserializes a value without objects and references.
+/// Unserializes a value without objects and references, of at most [`VALUES_MAX`] values.
 pub fn decode(input: &[u8]) -> Result<Value, PhpFault> {
     let mut lexer = Lexer::new(input);
     let mut open: Vec<Open> = Vec::new();
+    let mut values = 0;
     loop {
+        values += 1;
+        if values > VALUES_MAX {
+            return Err(PhpFault::TooMany);
+        }
         let mut value = match lexer.value()? {
             Token::Null => Value::Null,
             Token::Bool(bool) => Value::Bool(bool),

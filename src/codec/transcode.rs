@@ -37,8 +37,8 @@ pub struct Untranscodable {
 }
 
 /// Every reason there is: a closed set, as metric labels must be.
-pub const REASONS: [&str; 8] =
-    ["object", "reference", "segmented", "invalid_utf8", "not_finite", "depth", "truncated", "not_php"];
+pub const REASONS: [&str; 9] =
+    ["object", "reference", "segmented", "invalid_utf8", "not_finite", "depth", "too_many", "truncated", "not_php"];
 
 /// The codec of one stash.
 pub struct Transcoder {
@@ -168,6 +168,7 @@ impl From<PhpFault> for Untranscodable {
             PhpFault::Truncated => "truncated",
             PhpFault::Malformed { .. } => "not_php",
             PhpFault::TooDeep => "depth",
+            PhpFault::TooMany => "too_many",
             PhpFault::Object => "object",
             PhpFault::Reference | PhpFault::DanglingReference { .. } => "reference",
         };
@@ -181,6 +182,7 @@ impl From<JsonFault> for Untranscodable {
             JsonFault::InvalidUtf8 => "invalid_utf8",
             JsonFault::NotFinite => "not_finite",
             JsonFault::TooDeep => "depth",
+            JsonFault::TooMany => "too_many",
             // What only the decoder says; the encoder is what runs here.
             JsonFault::Syntax { .. } | JsonFault::LoneSurrogate { .. } => "not_php",
         };

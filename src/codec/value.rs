@@ -6,6 +6,10 @@ use std::collections::HashMap;
 /// Decoders refuse more, so encoding and dropping a decoded [`Value`] recurses no deeper than this.
 pub const DEPTH_MAX: usize = 512;
 
+/// How many values a decoder builds from one input, itself included. A value takes 50 to 250 bytes here and can take two
+/// in the input; without this bound a 16 MiB body would take a gigabyte. Only JSON mode builds values at all.
+pub const VALUES_MAX: usize = 1 << 20;
+
 /// Up to this many entries a scan finds a duplicate key faster than a hash does.
 const SCAN_ENTRIES_MAX: usize = 8;
 

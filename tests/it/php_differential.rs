@@ -1,11 +1,14 @@
 //! The codecs against PHP itself: the same bytes for the same values, and the same verdict on broken bytes.
 //!
 //! The seed is printed; `DECANT_SEED=n` runs the same values again.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test panics where it fails, and prints its seed")]
 
 use decant::codec::{
+    envelope::{self, Serialization},
     json,
+    key::Key,
     php::{self, PhpFault, Scan},
-    value::{ArrayBuilder, ArrayKey, Value},
+    value::{ArrayBuilder, ArrayKey, Value, canonical_int},
 };
 use fastrand::Rng;
 use std::{
@@ -102,7 +105,9 @@ fn assert_same(what: &str, input: &[u8], ours: &Option<Vec<u8>>, php: &Option<Ve
 #[test]
 fn php_reads_and_writes_our_values_as_we_do() {
     let mut rng = Rng::with_seed(seed());
-    let values: Vec<Value> = (0..OURS).map(|_| value(&mut rng, 4)).collect();
+    // Powers of two lie halfway between two spellings more often than any others.
+    let powers = (-1074..1024).map(|power| Value::Float(2f64.powi(power)));
+    let values: Vec<Value> = (0..OURS).map(|_| value(&mut rng, 4)).chain(powers).collect();
     let mut questions = String::new();
     for value in &values {
         question(&mut questions, 'v', &php::encode(value));
@@ -218,6 +223,35 @@ fn php_and_we_agree_on_broken_json() {
     php.finish();
     println!("{accepted} of {BROKEN} accepted");
     assert!(accepted > BROKEN / 20 && accepted < BROKEN * 19 / 20, "the mutations do not test both verdicts");
+}
+
+#[test]
+fn php_and_we_agree_on_urls_hmacs_and_integers() {
+    let mut rng = Rng::with_seed(seed());
+    let mut inputs: Vec<Vec<u8>> = vec![(0..=255).collect()];
+    inputs.extend((0..3000).map(|_| bytes(&mut rng, 150)));
+    inputs.extend((0..3000).map(|_| {
+        let int = int(&mut rng).to_string().into_bytes();
+        mutated(&mut rng, int, b"0123456789+- .e")
+    }));
+    let mut questions = String::new();
+    inputs.iter().for_each(|input| "khc".chars().for_each(|op| question(&mut questions, op, input)));
+    let mut php = Php::ask(questions);
+    for input in &inputs {
+        let url = Key::from_bytes(input.clone()).to_url().into_bytes();
+        assert_same("rawurlencode", input, &Some(url), &php.answer::<1>()[0]);
+        let hmac = php.answer::<1>()[0].take().expect("PHP takes keys of any length");
+        let body = [b"PHP.", &*hmac, b".payload"].concat();
+        assert_same(
+            "hash_hmac",
+            input,
+            &Some(envelope::seal(b"payload", Serialization::Php, Some(input))),
+            &Some(body),
+        );
+        let int = canonical_int(input).map(|int| int.to_string().into_bytes());
+        assert_same("(string)(int)", input, &int, &php.answer::<1>()[0]);
+    }
+    php.finish();
 }
 
 /// PHP's limits of depth, to the level: beyond the reach of random values.

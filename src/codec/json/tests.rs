@@ -175,6 +175,13 @@ fn hostile_nesting_is_refused_quickly_on_a_small_stack() {
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }
 
+#[test]
+fn too_many_values_are_refused() {
+    let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1)).into_bytes();
+    assert!(decode(&list(VALUES_MAX - 1)).is_ok());
+    assert_eq!(decode(&list(VALUES_MAX)), Err(JsonFault::TooMany));
+}
+
 proptest! {
     #[test]
     fn what_php_writes_is_written_again(value in arbitrary::json_value()) {

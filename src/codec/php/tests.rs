@@ -217,6 +217,14 @@ fn many_keys_take_no_square_of_time() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
+#[test]
+fn a_value_of_too_many_values_is_walked_but_not_built() {
+    let list = |count: usize| format!("a:{count}:{{{}}}", "i:0;N;".repeat(count)).into_bytes();
+    assert!(decode(&list(VALUES_MAX - 1)).is_ok());
+    assert_eq!(decode(&list(VALUES_MAX)), Err(PhpFault::TooMany));
+    assert!(scan(&list(VALUES_MAX)).is_ok());
+}
+
 proptest! {
     #[test]
     fn values_round_trip(value in arbitrary::value()) {

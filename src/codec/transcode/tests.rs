@@ -129,6 +129,15 @@ fn bodies_that_are_no_envelopes_are_kept_verbatim_and_marked_where_they_would_be
     assert_eq!(Transcoder::new(Serialization::Php, Some(KEY.into())).to_redis(wrong_hmac), wrong_hmac);
 }
 
+#[test]
+fn a_json_body_of_too_many_values_is_kept_verbatim() {
+    let body = format!("JSON..[{}0]", "0,".repeat(super::super::value::VALUES_MAX)).into_bytes();
+    assert!(json().to_redis(&body) == body);
+    assert!(json().to_kask(&body).as_ref() == Ok(&body));
+    let redis = format!("a:2000000:{{{}}}", "i:0;N;".repeat(2_000_000));
+    assert_eq!(json().to_kask(redis.as_bytes()).unwrap_err().reason, "too_many");
+}
+
 /// The lossy family, in full view.
 #[test]
 fn envelopes_spelled_otherwise_come_back_in_the_codecs_spelling() {

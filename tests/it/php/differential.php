@@ -3,6 +3,9 @@
 //   v BYTES       -> serialize(unserialize(BYTES)) and json_encode(unserialize(BYTES))
 //   u BYTES       -> serialize(unserialize(BYTES))
 //   j BYTES       -> serialize(json_decode(BYTES, true))
+//   k BYTES       -> rawurlencode(BYTES)
+//   h KEY         -> the base64 of the HMAC of a fixed payload under KEY
+//   c BYTES       -> the integer that BYTES are to RedisBagOStuff, if they are one
 //   g SEED COUNT  -> COUNT lines: a random value's serialize and json_encode
 error_reporting(0);
 
@@ -94,6 +97,12 @@ function answer($op, $argument) {
 		case 'j':
 			$value = json_decode($argument, true);
 			return json_last_error() === JSON_ERROR_NONE ? bytes(serialize($value)) : '-';
+		case 'k':
+			return bytes(rawurlencode($argument));
+		case 'h':
+			return bytes(base64_encode(hash_hmac('sha256', 'payload', $argument, true)));
+		case 'c':
+			return $argument === (string)(int)$argument ? bytes((string)(int)$argument) : '-';
 	}
 }
 
