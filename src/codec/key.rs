@@ -1,10 +1,7 @@
-//! A key: bytes, as MediaWiki made them, and their spelling in a URL.
-//!
-//! MediaWiki sends PHP's `rawurlencode(key)`; its keys hold `%3A` and `%25` of their own, so decoding exactly once is what
-//! keeps `a%253Ab` and `a%3Ab` two keys.
+//! A key: bytes, as MediaWiki made them, and their two spellings in a URL.
 
 use bytes::Bytes;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// The longest key Cassandra stores, in bytes.
 pub const KEY_BYTES_MAX: usize = 65_535;
@@ -13,20 +10,20 @@ pub const KEY_BYTES_MAX: usize = 65_535;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Bytes);
 
-/// Why a path segment is no key.
+/// Why a path segment is no key. No variant holds the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    #[error("the key holds a % that two hexadecimal digits do not follow")]
-    BadEscape,
     #[error("the key is empty")]
     Empty,
     #[error("the key is longer than {KEY_BYTES_MAX} bytes")]
     TooLong,
-    #[error("the key holds a slash")]
+    #[error("the key has a % that is not followed by two hexadecimal digits")]
+    BadEscape,
+    #[error("the key has a slash; MediaWiki's rawurlencode writes it as %2F, but Kask has no such keys")]
     Slash,
-    #[error("the key is \".\" or \"..\"")]
-    Dot,
-    #[error("the key is not UTF-8")]
+    #[error("the key is \".\" or \"..\", which URLs cannot carry")]
+    Dots,
+    #[error("the key is not UTF-8, which Kask requires")]
     NotUtf8,
 }
 
@@ -36,38 +33,32 @@ impl Key {
         Key(bytes.into())
     }
 
-    /// A key from the path segment of a URL, percent-decoded exactly once; `+` is a plus.
+    /// The key that a URL's path segment spells: percent-decoded exactly once, `+` is a plus.
     pub fn from_url(path_segment: &[u8]) -> Result<Key, KeyFault> {
-        let bytes = percent_decode(path_segment).ok_or(KeyFault::BadEscape)?;
-        if bytes.is_empty() {
-            return Err(KeyFault::Empty);
-        }
-        if bytes.contains(&b'/') {
-            return Err(KeyFault::Slash);
-        }
-        if bytes == b"." || bytes == b".." {
-            return Err(KeyFault::Dot);
-        }
-        if bytes.len() > KEY_BYTES_MAX {
+        // A byte takes at most three; what is longer than that need not be decoded to know.
+        if path_segment.len() > 3 * KEY_BYTES_MAX {
             return Err(KeyFault::TooLong);
         }
-        if std::str::from_utf8(&bytes).is_err() {
-            return Err(KeyFault::NotUtf8);
+        let bytes = percent_decode(path_segment)?;
+        match bytes.as_slice() {
+            b"" => Err(KeyFault::Empty),
+            _ if bytes.len() > KEY_BYTES_MAX => Err(KeyFault::TooLong),
+            b"." | b".." => Err(KeyFault::Dots),
+            _ if bytes.contains(&b'/') => Err(KeyFault::Slash),
+            _ if std::str::from_utf8(&bytes).is_err() => Err(KeyFault::NotUtf8),
+            _ => Ok(Key(bytes.into())),
         }
-        Ok(Key(bytes.into()))
     }
 
-    /// PHP's `rawurlencode`: `A-Za-z0-9-_.~` as they are, everything else `%XX`.
+    /// The key as MediaWiki spells it in a URL, PHP's rawurlencode: all but `A-Za-z0-9-_.~` as `%XX`.
     pub fn to_url(&self) -> String {
-        const HEX: &[u8; 16] = b"0123456789ABCDEF";
         let mut url = String::with_capacity(self.0.len() + self.0.len() / 4);
-        for &byte in self.0.iter() {
+        for &byte in &self.0 {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-                url.push(byte as char);
+                url.push(char::from(byte));
             } else {
-                url.push('%');
-                url.push(HEX[usize::from(byte >> 4)] as char);
-                url.push(HEX[usize::from(byte & 15)] as char);
+                // Writing into a String cannot fail.
+                let _infallible = write!(url, "%{byte:02X}");
             }
         }
         url
@@ -78,20 +69,21 @@ impl Key {
     }
 }
 
-/// `None` where a `%` is not followed by two hexadecimal digits.
-fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
+fn percent_decode(text: &[u8]) -> Result<Vec<u8>, KeyFault> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.iter();
-    while let Some(&byte) = rest.next() {
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
         if byte != b'%' {
             bytes.push(byte);
             continue;
         }
-        let digit = |d: Option<&u8>| d.and_then(|d| (*d as char).to_digit(16));
-        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-        bytes.push((high * 16 + low) as u8);
+        let hex = |at: usize| after.get(at).and_then(|&b| char::from(b).to_digit(16));
+        let (Some(high), Some(low)) = (hex(0), hex(1)) else { return Err(KeyFault::BadEscape) };
+        bytes.push((high << 4 | low) as u8);
+        rest = &after[2..];
     }
-    Some(bytes)
+    Ok(bytes)
 }
 
 impl fmt::Debug for Key {
@@ -103,30 +95,73 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn a_key_is_decoded_exactly_once() {
-        let key = Key::from_url(b"enwiki%3Aa%253Ab%3Ac%2525d%3Ae%20f+g").unwrap();
-        assert_eq!(key.as_bytes(), b"enwiki:a%3Ab:c%25d:e f+g");
-        assert_eq!(key.to_url(), "enwiki%3Aa%253Ab%3Ac%2525d%3Ae%20f%2Bg");
+    fn decoded(segment: &str) -> Result<Vec<u8>, KeyFault> {
+        Key::from_url(segment.as_bytes()).map(|key| key.as_bytes().to_vec())
     }
 
     #[test]
-    fn what_is_no_key_says_why() {
-        let long = vec![b'k'; KEY_BYTES_MAX + 1];
-        let cases: [(&[u8], KeyFault); 9] = [
-            (b"a%", KeyFault::BadEscape),
-            (b"a%4", KeyFault::BadEscape),
-            (b"%zz", KeyFault::BadEscape),
-            (b"", KeyFault::Empty),
-            (b"a%2Fb", KeyFault::Slash),
-            (b"%2e%2E", KeyFault::Dot),
-            (b".", KeyFault::Dot),
-            (b"%FF", KeyFault::NotUtf8),
+    fn mediawikis_keys_there_and_back() {
+        for (url, key) in [
+            ("enwiki%3Aecho%3Aseen%3Aalert%3Atime%3A12345", "enwiki:echo:seen:alert:time:12345"),
+            ("enwiki%3Aa%253Ab%3Ac%2525d%3Ae%20f", "enwiki:a%3Ab:c%25d:e f"),
+            ("caf%C3%A9", "café"),
+            ("a%2Bb~c-d._", "a+b~c-d._"),
+            ("%00", "\0"),
+        ] {
+            assert_eq!(decoded(url).unwrap(), key.as_bytes(), "{url}");
+            assert_eq!(Key::from_bytes(key.as_bytes().to_vec()).to_url(), url);
+        }
+    }
+
+    #[test]
+    fn other_spellings_decode_once_and_leave_the_plus() {
+        assert_eq!(decoded("a+b:c%3a%41").unwrap(), b"a+b:c:A");
+        assert_eq!(decoded("%2541").unwrap(), b"%41");
+        assert_eq!(decoded("...").unwrap(), b"...");
+    }
+
+    #[test]
+    fn each_fault_has_its_name() {
+        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        let longer = "%41".repeat(KEY_BYTES_MAX + 1);
+        for (segment, fault) in [
+            ("", KeyFault::Empty),
+            ("%", KeyFault::BadEscape),
+            ("a%4", KeyFault::BadEscape),
+            ("a%4g", KeyFault::BadEscape),
+            ("%+1", KeyFault::BadEscape),
+            ("a/b", KeyFault::Slash),
+            ("a%2Fb", KeyFault::Slash),
+            (".", KeyFault::Dots),
+            ("%2E%2e", KeyFault::Dots),
+            ("%FF", KeyFault::NotUtf8),
+            ("%ED%A0%80", KeyFault::NotUtf8),
             (&long, KeyFault::TooLong),
-        ];
-        for (segment, fault) in cases {
-            assert_eq!(Key::from_url(segment), Err(fault));
+            (&longer, KeyFault::TooLong),
+        ] {
+            assert_eq!(decoded(segment), Err(fault), "{:.20}", segment);
+        }
+        assert!(decoded(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(format!("{:?}", Key::from_bytes("secret")), "Key(6 bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_utf8_key_round_trips(key in "[^/]{1,60}") {
+            prop_assume!(key != "." && key != "..");
+            let url = Key::from_bytes(key.clone()).to_url();
+            prop_assert_eq!(decoded(&url).unwrap(), key.as_bytes());
+        }
+
+        #[test]
+        fn nothing_panics(segment in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Key::from_url(&segment);
         }
     }
 }
