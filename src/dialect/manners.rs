@@ -13,13 +13,27 @@ pub struct Manners {
     pub request_id: bool,
     /// Keys that begin with `decant|` are refused: decant's own records stand there.
     pub reserved_keys: bool,
+    /// A body over the limit is answered 413. Otherwise 500, as Kask does when Cassandra refuses a value.
+    pub says_too_large: bool,
 }
 
 impl Manners {
     /// decant's data listener.
-    pub const DECANT: Manners =
-        Manners { put_is_post: true, head_is_get: true, conditional: true, request_id: true, reserved_keys: true };
+    pub const DECANT: Manners = Manners {
+        put_is_post: true,
+        head_is_get: true,
+        conditional: true,
+        request_id: true,
+        reserved_keys: true,
+        says_too_large: true,
+    };
     /// Real Kask.
-    pub const KASK: Manners =
-        Manners { put_is_post: false, head_is_get: false, conditional: false, request_id: false, reserved_keys: false };
+    pub const KASK: Manners = Manners {
+        put_is_post: false,
+        head_is_get: false,
+        conditional: false,
+        request_id: false,
+        reserved_keys: false,
+        says_too_large: false,
+    };
 }

@@ -63,8 +63,11 @@ pub(super) fn refusal(refusal: Refusal, instance: &[u8]) -> Response<Reply> {
 }
 
 /// A write without a body that can be used. The connection is closed where the rest of the body may still come.
-pub(super) fn body_fault(fault: BodyFault, instance: &[u8]) -> Response<Reply> {
+pub(super) fn body_fault(fault: BodyFault, says_too_large: bool, instance: &[u8]) -> Response<Reply> {
     let mut answer = match fault {
+        BodyFault::TooLarge if !says_too_large => {
+            problem(StatusCode::INTERNAL_SERVER_ERROR, Kind::ServerError, None, instance)
+        }
         BodyFault::TooLarge => problem(StatusCode::PAYLOAD_TOO_LARGE, Kind::PayloadTooLarge, None, instance),
         BodyFault::TooSlow => problem(StatusCode::REQUEST_TIMEOUT, Kind::RequestTimeout, None, instance),
         BodyFault::Broken => problem(StatusCode::BAD_REQUEST, Kind::BadRequest, None, instance),

@@ -149,7 +149,7 @@ impl Inner {
                     return respond::answer(Answer::BadRequest { detail: String::new() }, instance, false);
                 }
                 Ok(held) => (Verb::Set { body: held.bytes.clone(), only_if_absent }, held),
-                Err(fault) => return respond::body_fault(fault, instance),
+                Err(fault) => return respond::body_fault(fault, self.manners.says_too_large, instance),
             },
         };
         let answer = self.run(mount.store.clone(), Operation { key, verb, context }, held).await;
