@@ -20,6 +20,8 @@ mod secret_file;
 mod sources;
 mod stash;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod urls;
 mod validate;
 

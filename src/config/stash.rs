@@ -54,7 +54,7 @@ pub(super) fn stash(
     let kask = kask(name, &image.kask, own, review);
     let redis_written = image.redis.is_some();
     let redis = image.redis.and_then(|image| redis(name, image, review));
-    if !redis_written && phase.is_some_and(Phase::uses_redis) && !review.is_faulty(&at("redis")) {
+    if !redis_written && phase.is_none_or(Phase::uses_redis) && !review.is_faulty(&at("redis")) {
         let todo = format!("add [stash.{name}.redis] with a url; only a stash in kask-only can do without");
         review.fault(&at("redis"), "is missing, and the phase needs Redis", todo);
     }

@@ -187,8 +187,13 @@ fn suggestion(path: &[String], place: &Place) -> String {
     let (Some(name), Some(table)) = (path.last(), path.get(..path.len().saturating_sub(1))) else {
         return "remove it".to_owned();
     };
-    let spelled = |key: String| match place {
-        Place::Environment(_) => environment::variable_of(&key).unwrap_or(key),
+    let spelled = |key: String| match (place, environment::variable_of(&key)) {
+        (Place::Environment(_), Some(variable)) => {
+            match schema::node_at(&key.split('.').map(str::to_owned).collect::<Vec<_>>()) {
+                Node::Table => format!("{variable}__…"),
+                Node::Key(_) | Node::Unknown => variable,
+            }
+        }
         _ => key,
     };
     let names = schema::names_in(table);
