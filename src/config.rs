@@ -8,12 +8,30 @@
 //! 3. `validate` (with `stash` and `urls`) turns the image into a [`Config`], checking what keys mean to each other;
 //! 4. every step adds to one list of [`Fault`]s, which is reported whole: nobody has to mend a file one error at a time.
 mod base_uri;
+mod environment;
+mod fault;
+mod file;
+mod image;
 mod model;
+mod review;
+mod schema;
 mod secret;
+mod secret_file;
+mod sources;
+mod stash;
+mod structure;
+#[cfg(test)]
+mod tests;
+mod urls;
+mod validate;
 
 pub use base_uri::{BaseUri, BaseUriFault};
+pub use environment::{PREFIX as ENVIRONMENT_PREFIX, RESERVED as ENVIRONMENT_RESERVED};
+pub use fault::{ConfigFaults, Fault, Place, Warning};
 pub use model::{
     AdminConfig, AfterLoss, Config, Distribution, KaskConfig, KaskEndpoint, LimitsConfig, LogConfig, LogFormat,
     LogLevel, OnTierFailure, OutboxConfig, RedisConfig, RedisUrl, Replication, Serialization, ShardConfig, StashConfig,
 };
+pub use schema::{KEYS, KeySpec, Kind};
 pub use secret::Secret;
+pub use sources::{DEFAULT_FILE, FlagValue, Loaded, Sources, load};

@@ -1,21 +1,21 @@
 //! `decant kask`: a Kask-compatible server on an embedded store.
 
+use super::{Exit, Failure};
 use crate::{
     dialect::{BaseUri, DURATION_BUCKETS, Meter},
     kask_server::{self, Options},
 };
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A histogram keeps every sample until it is folded into its buckets.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// Serve Kask's HTTP API from a store in one file.
-#[derive(clap::Args)]
-pub(super) struct Args {
+#[derive(Debug, clap::Args)]
+pub struct KaskArgs {
     /// Where to listen; port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
@@ -31,14 +31,14 @@ pub(super) struct Args {
 }
 
 /// Runs until SIGTERM or SIGINT. Prints `{"listening":"ADDR"}` once it can be asked.
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &KaskArgs) -> Result<Exit, Failure> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(serve(args))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
+async fn serve(args: &KaskArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let recorder = PrometheusBuilder::new()
@@ -46,7 +46,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot collect metrics")?;
     tokio::spawn(fold(recorder.clone()));
-    let mut options = Options::new(args.base_uri, args.default_ttl);
+    let mut options = Options::new(args.base_uri.clone(), args.default_ttl);
     options.meter = Some(Meter::new());
     options.pages.metrics = Arc::new(move || recorder.render());
     kask_server::run(args.listen, &args.data, options, announce, stop).await?;

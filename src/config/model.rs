@@ -3,6 +3,7 @@
 
 use super::{BaseUri, Secret};
 use crate::phase::Phase;
+use serde::Deserialize;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The whole configuration of one process.
@@ -58,7 +59,8 @@ pub struct LogConfig {
     pub log_keys: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line, with ECS field names.
     Json,
@@ -66,7 +68,8 @@ pub enum LogFormat {
     Text,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     Error,
     Warn,
@@ -99,14 +102,16 @@ pub struct StashConfig {
 }
 
 /// RESTBagOStuff's `serialization_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Serialization {
     Json,
     Php,
 }
 
 /// When a write is answered, as MultiWriteBagOStuff's `replication`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Replication {
     /// After both tiers.
     Sync,
@@ -115,7 +120,8 @@ pub enum Replication {
 }
 
 /// The answer to a write that the sequencer took and the follower refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnTierFailure {
     /// Success: the intent is durable and heals by itself.
     Heal,
@@ -124,7 +130,8 @@ pub enum OnTierFailure {
 }
 
 /// What a read falls back to on a Redis that came back without its latest writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AfterLoss {
     /// What Redis holds.
     Serve,
@@ -166,7 +173,8 @@ pub struct ShardConfig {
 }
 
 /// How keys are spread over the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Distribution {
     /// There is one shard.
     Single,

@@ -18,9 +18,9 @@ impl About {
         let said = |said: Option<&str>| said.unwrap_or("unknown").to_owned();
         About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            build_date: said(option_env!("DECANT_BUILD_DATE")),
-            build_host: said(option_env!("DECANT_BUILD_HOST")),
-            rustc: said(option_env!("DECANT_RUSTC")),
+            build_date: said(option_env!("BUILD_SOURCE_DATE")),
+            build_host: said(option_env!("BUILD_HOST")),
+            rustc: said(option_env!("BUILD_RUSTC")),
         }
     }
 }

@@ -1,2 +1,3 @@
 //! decant's integration tests.
+mod cli_config;
 mod php_differential;

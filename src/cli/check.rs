@@ -1,0 +1,99 @@
+//! `decant check`: what decant understood of its configuration, or every fault of it.
+
+use super::{Exit, Failure, Global, Output};
+use crate::config::{Config, KaskEndpoint, Loaded, StashConfig};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Read the configuration and its secret files only; connect to nothing
+    // Required until the tiers can be tried: nobody should take this for more than it is.
+    #[arg(long, required = true)]
+    pub offline: bool,
+}
+
+pub(super) fn run(global: &Global, _args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure> {
+    let Loaded { config, warnings } = global.load()?;
+    for warning in &warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    if global.json {
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let stashes: Vec<_> = config
+            .stashes
+            .iter()
+            .map(|stash| json!(facts(stash).into_iter().collect::<serde_json::Map<_, _>>()))
+            .collect();
+        let top: serde_json::Map<_, _> = listeners(&config).into_iter().collect();
+        output.json(&json!({ "ok": true, "warnings": warnings, "config": top, "stashes": stashes }))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = table(&listeners(&config), 0);
+    for stash in &config.stashes {
+        text.push_str(&format!("\n{}\n", output.styled("1", &format!("stash {}", stash.name))));
+        // The name stands in the heading.
+        text.push_str(&table(facts(stash).get(1..).unwrap_or_default(), 2));
+    }
+    let end = match warnings.len() {
+        0 => "the configuration has no faults".to_owned(),
+        1 => "the configuration has no faults, and 1 warning".to_owned(),
+        count => format!("the configuration has no faults, and {count} warnings"),
+    };
+    output.out(&format!("{text}\n{end}; no tier was asked\n"))?;
+    Ok(Exit::Done)
+}
+
+type Facts = Vec<(String, serde_json::Value)>;
+
+fn listeners(config: &Config) -> Facts {
+    let facts = [
+        ("data listener", json!(config.listen.to_string())),
+        ("admin listener", json!(config.admin.listen.to_string())),
+        ("admin token", json!(if config.admin.token.is_some() { "set" } else { "none" })),
+        ("state", json!(config.state_dir.display().to_string())),
+        ("log", json!(format!("{:?}, {:?}", config.log.format, config.log.level).to_lowercase())),
+    ];
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Secrets appear only as present or absent.
+fn facts(stash: &StashConfig) -> Facts {
+    let kask = match &stash.kask.endpoint {
+        KaskEndpoint::Embedded => "embedded".to_owned(),
+        KaskEndpoint::Url(url) => url.clone(),
+    };
+    let redis = match &stash.redis {
+        None => "none".to_owned(),
+        Some(redis) => {
+            let shards: Vec<String> = redis.shards.iter().map(|shard| shard.url.to_string()).collect();
+            format!("{} ({} ms)", shards.join(", "), redis.timeout.as_millis())
+        }
+    };
+    let ttl = match stash.default_ttl_s {
+        0 => "never expires".to_owned(),
+        seconds => format!("{seconds} s"),
+    };
+    let facts = [
+        ("name", json!(stash.name)),
+        ("base URI", json!(stash.base_uri.as_str())),
+        ("first phase", json!(stash.phase.name())),
+        ("kask", json!(format!("{kask} ({} ms)", stash.kask.timeout.as_millis()))),
+        ("redis", json!(redis)),
+        ("values", json!(format!("{:?}", stash.serialization).to_lowercase())),
+        ("hmac key", json!(if stash.hmac_key.is_some() { "set" } else { "none" })),
+        ("time to live", json!(ttl)),
+        ("replication", json!(format!("{:?}", stash.replication).to_lowercase())),
+        ("on tier failure", json!(format!("{:?}", stash.on_tier_failure).to_lowercase())),
+        ("lease", json!(format!("{} ms", stash.outbox.lease.as_millis()))),
+    ];
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn table(facts: &[(String, serde_json::Value)], indent: usize) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let line = |(name, value): &(String, serde_json::Value)| {
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{:indent$}{name:width$}  {shown}\n", "")
+    };
+    facts.iter().map(line).collect()
+}

@@ -1,0 +1,124 @@
+//! The raw image: what the layers say, each key for itself sound, nothing filled in.
+
+use super::model::{AfterLoss, Distribution, LogFormat, LogLevel, OnTierFailure, Replication, Serialization};
+use crate::phase::Phase;
+use serde::{Deserialize, Deserializer};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use zeroize::Zeroizing;
+
+/// Text that may hold a secret: wiped when dropped. (figment's own copies are not; they live until loading is done.)
+pub(super) type SecretText = Zeroizing<String>;
+
+/// Every struct here has the keys of its table in `schema`, which has already refused all others.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Image {
+    pub listen: Option<SocketAddr>,
+    pub state_dir: Option<PathBuf>,
+    pub admin: AdminImage,
+    pub log: LogImage,
+    pub limits: LimitsImage,
+    pub stash: BTreeMap<String, StashImage>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AdminImage {
+    pub listen: Option<SocketAddr>,
+    pub token_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub token: Option<SecretText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LogImage {
+    pub format: Option<LogFormat>,
+    pub level: Option<LogLevel>,
+    pub log_keys: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitsImage {
+    pub header_bytes_max: Option<usize>,
+    pub body_bytes_max: Option<usize>,
+    pub key_bytes_max: Option<usize>,
+    pub connections_max: Option<usize>,
+    pub requests_in_flight_max: Option<usize>,
+    pub header_timeout_ms: Option<u64>,
+    pub body_timeout_ms: Option<u64>,
+    pub idle_timeout_ms: Option<u64>,
+    pub drain_timeout_ms: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct StashImage {
+    pub base_uri: Option<String>,
+    pub phase: Option<Phase>,
+    pub serialization: Option<Serialization>,
+    pub hmac_key_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub hmac_key: Option<SecretText>,
+    pub default_ttl: Option<u64>,
+    pub replication: Option<Replication>,
+    pub on_tier_failure: Option<OnTierFailure>,
+    pub shadow_share: Option<f64>,
+    pub kask: KaskImage,
+    pub redis: Option<RedisImage>,
+    pub outbox: OutboxImage,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct KaskImage {
+    pub embedded: Option<bool>,
+    pub url: Option<String>,
+    pub timeout_ms: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RedisImage {
+    #[serde(deserialize_with = "secret_text")]
+    pub url: Option<SecretText>,
+    pub url_file: Option<PathBuf>,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub password: Option<SecretText>,
+    pub shards: BTreeMap<String, ShardImage>,
+    pub distribution: Option<Distribution>,
+    pub prefix: Option<String>,
+    pub timeout_ms: Option<u64>,
+    pub after_loss: Option<AfterLoss>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ShardImage {
+    #[serde(deserialize_with = "secret_text")]
+    pub url: Option<SecretText>,
+    pub url_file: Option<PathBuf>,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub password: Option<SecretText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct OutboxImage {
+    pub lease_ms: Option<u64>,
+    pub allow_short_lease: Option<bool>,
+    pub look_every_ms: Option<u64>,
+    pub look_fresh_ms: Option<u64>,
+    pub settle_wait_ms: Option<u64>,
+    pub pending_keys_max: Option<usize>,
+    pub tries_max: Option<u32>,
+}
+
+fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretText>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(SecretText::new))
+}
