@@ -7,6 +7,7 @@ use decant::tier::Forward;
 use decant::tier::kask::{KINDS, KaskLimits, KaskRead, KaskTier, KaskWrite};
 use http::HeaderValue;
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -386,4 +387,43 @@ fn a_url_that_cannot_be_kask_is_refused() {
         assert!(fault(url).contains(says), "{url}: {}", fault(url));
     }
     assert!(KaskTier::new("http://[::1]:8081/echoseen/v1/", TIMEOUT, "test").is_ok());
+}
+
+/// Kask closes an idle connection, and the client finds out only when a request lies already in the connection's queue: not a byte of it was written,
+/// so it may go out on a new connection. One thread, which looks at its sockets between any two polls, makes that order certain.
+#[test]
+fn a_request_that_was_never_written_goes_out_on_another_connection() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (close, closing) = std::sync::mpsc::channel();
+    let (on_closed, closed) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || {
+        let answer_one = || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(&answer("201 Created", "", "")).unwrap();
+            stream
+        };
+        let idle = answer_one();
+        closing.recv().unwrap();
+        drop(idle);
+        on_closed.send(()).unwrap();
+        answer_one()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build().unwrap();
+    runtime.block_on(async {
+        let (tier, key, ctx) = (tier(&url), key(), Forward::default());
+        assert_eq!(of_write(&tier.put(&key, Bytes::from_static(b""), soon(), &ctx).await), "done");
+        tokio::task::yield_now().await; // the connection goes back into the pool
+        close.send(()).unwrap();
+        closed.recv().unwrap(); // blocks the only thread: nobody sees the end of the connection yet
+        tokio::task::yield_now().await; // the end is noted, but this goes on before the connection's own task does
+        assert_eq!(of_write(&tier.put(&key, Bytes::from_static(b""), soon(), &ctx).await), "done");
+    });
+    server.join().unwrap();
 }
