@@ -75,7 +75,7 @@ pub(super) fn route<'a>(mounts: &'a [Mount], manners: Manners, key_bytes_max: us
     let key = match Key::from_url(segment) {
         Ok(key) if key.as_bytes().len() > key_bytes_max => return Route::Refuse(Refusal::Bad),
         Ok(key) => key,
-        Err(KeyFault::Empty | KeyFault::Slash | KeyFault::Dot) => return Route::Refuse(Refusal::NoSuchKey),
+        Err(KeyFault::Empty | KeyFault::Slash | KeyFault::Dots) => return Route::Refuse(Refusal::NoSuchKey),
         Err(KeyFault::TooLong | KeyFault::NotUtf8) => return Route::Refuse(Refusal::Bad),
         Err(KeyFault::BadEscape) => return Route::Malformed,
     };

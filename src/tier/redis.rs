@@ -107,7 +107,7 @@ impl Shard {
 
     /// Whether there is a connection that answered when it was made and has not been found dead since.
     pub fn is_up(&self) -> bool {
-        matches!(*self.state.borrow(), State::Up(_))
+        self.state.borrow().live().is_some()
     }
 
     /// Why there is no connection; `None` while there is one. For people.
@@ -122,12 +122,12 @@ impl Shard {
 
     /// Waits until the connection is up, or the deadline. Returns whether it is up.
     pub async fn wait_up(&self, deadline: Instant) -> bool {
-        self.wait(deadline, |state| matches!(state, State::Up(_))).await
+        self.wait(deadline, |state| state.live().is_some()).await
     }
 
     /// Waits until the connection is not up, or the deadline. Returns whether it is down.
     pub async fn wait_down(&self, deadline: Instant) -> bool {
-        self.wait(deadline, |state| !matches!(state, State::Up(_))).await
+        self.wait(deadline, |state| state.live().is_none()).await
     }
 
     async fn wait(&self, deadline: Instant, until: impl FnMut(&State) -> bool) -> bool {
@@ -243,11 +243,16 @@ impl Shard {
 
     async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisFailure> {
         let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
-        if let State::Up(link) = &*self.state.borrow() {
+        if let Some(link) = self.state.borrow().live() {
             return Ok(link.clone());
         }
         let mut state = self.state.subscribe();
-        let settled = timeout_at(deadline, state.wait_for(|state| !matches!(state, State::Connecting))).await;
+        let is_settled = |state: &State| match state {
+            State::Connecting => false,
+            State::Up(_) => state.live().is_some(),
+            State::Down(_) | State::Closed => true,
+        };
+        let settled = timeout_at(deadline, state.wait_for(is_settled)).await;
         match settled {
             Err(_) => Err(away("still connecting at the deadline")),
             Ok(Err(_)) => Err(away("closed")), // cannot be: the sender lives as long as the shard

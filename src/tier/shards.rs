@@ -146,8 +146,8 @@ mod tests {
         let digest = |shards: &[ShardPlace]| digest_of(Distribution::Single, shards);
         let (a, b) = (place("a", "h:1/0"), place("b", "h:2/0"));
         let all = [
-            digest(&[a.clone()]),
-            digest(&[b.clone()]),
+            digest(std::slice::from_ref(&a)),
+            digest(std::slice::from_ref(&b)),
             digest(&[a.clone(), b.clone()]),
             digest(&[b, a]),
             digest(&[place("ah", ":1/0")]),

@@ -35,6 +35,16 @@ pub(super) enum State {
     Up(Arc<Link>),
 }
 
+impl State {
+    /// The connection, unless it was found dead a moment ago and is only not taken down yet.
+    pub(super) fn live(&self) -> Option<&Arc<Link>> {
+        match self {
+            State::Up(link) if !link.stop.is_cancelled() => Some(link),
+            _ => None,
+        }
+    }
+}
+
 /// A connection that works, as far as is known.
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,

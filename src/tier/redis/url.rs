@@ -29,12 +29,14 @@ impl RedisUrl {
     /// Takes `redis://`, `unix://` and `redis+unix://`. Whatever the URL says, RESP2 is spoken and no library name is sent:
     /// a strict server closes the connection on HELLO and CLIENT.
     pub fn parse(url: &str) -> Result<RedisUrl, RedisUrlFault> {
+        if url.starts_with("rediss:") || url.starts_with("valkeys:") {
+            return Err(RedisUrlFault::Tls);
+        }
         let info: ConnectionInfo = url.into_connection_info().map_err(|_| RedisUrlFault::NotRedis)?;
         let socket = match info.addr() {
             // An IPv6 address stands in brackets in a URL, and without them towards the resolver.
             ConnectionAddr::Tcp(host, port) => Socket::Tcp(host.trim_matches(['[', ']']).to_owned(), *port),
             ConnectionAddr::Unix(path) => Socket::Unix(path.clone()),
-            ConnectionAddr::TcpTls { .. } => return Err(RedisUrlFault::Tls),
             _ => return Err(RedisUrlFault::NotRedis),
         };
         let hello = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
