@@ -24,7 +24,11 @@ class Commands {
 			case 'make':
 				return $this->make( $command );
 			case 'values':
-				return [ 'plain' => $this->named( plainValues() ), 'hard' => $this->named( hardValues() ) ];
+				return [ 'items' => $this->named( match ( $command['kind'] ) {
+					'plain' => plainValues(),
+					'hard' => hardValues(),
+					'deep' => deepValues(),
+				} ) ];
 			case 'random':
 				return $this->random( $command );
 			case 'curl':

@@ -7,7 +7,7 @@
 //   {"op":"getMulti"|"deleteMulti","store":NAME,"keys":[KEY...]}   {"op":"setMulti",...,"pairs":[[KEY,VALUE]...]}
 //   {"op":"makeKey"|"makeGlobalKey","store":NAME,"components":[KEY...]}
 //   {"op":"encode"|"decode",...}: the bytes that the store's class would put on the wire, and back
-//   {"op":"values"}  {"op":"random","seed":N,"count":N,"hard":BOOL}  {"op":"curl","method":M,"url":U,"body":BASE64?}
+//   {"op":"values","kind":"plain"|"hard"|"deep"}  {"op":"random","seed":N,"count":N,"hard":BOOL}  {"op":"curl","method":M,"url":U,"body":BASE64?}
 //
 // Every answer has "log" (what MediaWiki logged at info and above, and PHP's own notices); of a store also "error"
 // (getLastError). A thrown exception is answered as "exception".

@@ -41,8 +41,20 @@ function hardValues(): array {
 		'string invalid utf-8' => "\xff\xfe", 'string cut utf-8' => "caf\xc3", 'string surrogate' => "\xed\xa0\x80",
 		'string overlong' => "\xc0\xaf", 'array with an invalid string' => [ 'ok', "\x80" ], 'array with an invalid key' => [ "\xff" => 1 ],
 		'float INF' => INF, 'float -INF' => -INF, 'float NAN' => NAN, 'array with INF' => [ 1.5, INF ],
-		'array 600 deep' => deep( 600 ),
-	];
+	] + sharedValues();
+}
+
+/** @return array<string,mixed> what is in a value twice, or inside itself; PHP writes a reference (r or R) */
+function sharedValues(): array {
+	$object = (object)[ 'p' => 1 ];
+	$list = [ 1, 2 ];
+	$list[2] = &$list[0];
+	return [ 'the same object twice' => [ $object, $object ], 'array with a reference' => $list ];
+}
+
+/** @return array<string,mixed> deeper than JSON goes in PHP (512) */
+function deepValues(): array {
+	return [ 'array 600 deep' => deep( 600 ) ];
 }
 
 function deep( int $levels ): array {
