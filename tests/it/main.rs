@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 mod cli_config;
 mod liar;
+mod mediawiki;
 mod php_differential;
 mod redis_server;
 mod tier_kask;
