@@ -5,6 +5,9 @@ use std::{fmt, str::FromStr};
 /// Paths of the listener itself: no stash may be served under them.
 const RESERVED: [&str; 6] = ["healthz", "readyz", "metrics", "openapi", "v1", "console"];
 
+/// Longer ones leave no room for a key in a request line.
+const BYTES_MAX: usize = 1024;
+
 /// A normalised path such as `/echoseen/v1/`: begins and ends with `/`, at least one segment, nothing in it needs
 /// percent-encoding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +18,8 @@ pub struct BaseUri(String);
 pub enum BaseUriFault {
     #[error("\"{0}\" does not begin with \"/\"")]
     NotAbsolute(String),
+    #[error("it is longer than {BYTES_MAX} bytes")]
+    TooLong,
     #[error("\"{0}\" is the root, which would swallow /healthz, /metrics and /openapi")]
     Root(String),
     #[error("\"{0}\" has an empty, \".\" or \"..\" segment")]
@@ -47,6 +52,9 @@ impl FromStr for BaseUri {
 
     /// Adds a missing `/` at the end; corrects nothing else.
     fn from_str(text: &str) -> Result<BaseUri, BaseUriFault> {
+        if text.len() > BYTES_MAX {
+            return Err(BaseUriFault::TooLong);
+        }
         let Some(rest) = text.strip_prefix('/') else {
             return Err(BaseUriFault::NotAbsolute(text.to_owned()));
         };
@@ -86,6 +94,7 @@ mod tests {
         {
             assert!(text.parse::<BaseUri>().is_err(), "{text:?} was taken");
         }
+        assert_eq!("/a".repeat(513).parse::<BaseUri>(), Err(BaseUriFault::TooLong));
     }
 
     #[test]

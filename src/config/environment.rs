@@ -18,6 +18,10 @@ pub const RESERVED: [&str; 3] = ["DECANT_ADMIN", "DECANT_CONFIG", "DECANT_LOG"];
 /// Variables for test programs begin with this; decant does not look at them.
 const TESTS: &str = "DECANT_TEST_";
 
+/// More than any key has: the layers are walked by recursion.
+const DEPTH_MAX: usize = 8;
+const NAME_CHARS_SHOWN: usize = 60;
+
 /// Picks the configuration out of `variables`. Values stay text: the schema knows what they should be.
 pub(super) fn collect(variables: Vec<(OsString, OsString)>) -> (Dict, Vec<Fault>) {
     let mut dict = Dict::new();
@@ -33,6 +37,11 @@ pub(super) fn collect(variables: Vec<(OsString, OsString)>) -> (Dict, Vec<Fault>
             continue;
         };
         let segments: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
+        if segments.len() > DEPTH_MAX {
+            let start: String = name.chars().take(NAME_CHARS_SHOWN).collect();
+            faults.push(fault(&format!("{start}…"), "descends deeper than any key does", "unset it"));
+            continue;
+        }
         if segments.iter().any(String::is_empty) {
             faults.push(fault(&name, "has an empty part between the \"__\"", "write it as DECANT_TABLE__KEY"));
             continue;

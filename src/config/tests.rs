@@ -234,6 +234,9 @@ fn all_syntax_errors_are_told_with_their_lines() {
 #[test]
 fn hostile_files_are_faults_not_panics() {
     let deep = format!("a = {}", "[".repeat(100_000));
+    let dotted = format!("a{} = 1", ".a".repeat(100_000));
+    let header = format!("[a{}]", ".a".repeat(100_000));
+    let inline = format!("a = {}1{}", "{ a = ".repeat(20_000), " }".repeat(20_000));
     for text in [
         "\u{feff}",
         "\0",
@@ -242,9 +245,19 @@ fn hostile_files_are_faults_not_panics() {
         "a = 1979-05-27",
         "listen = 99999999999999999999999999999999999999999",
         &deep,
+        &dotted,
+        &header,
+        &inline,
     ] {
         faults_of(text, &[]);
     }
+}
+
+#[test]
+fn a_variable_that_descends_for_ever_is_a_fault() {
+    let name = format!("DECANT_A{}", "__A".repeat(40_000));
+    let (_, report) = faults_of(&minimal(""), &[(&name, "1")]);
+    assert!(report.contains("descends") && report.len() < 1_000, "{} bytes", report.len());
 }
 
 #[test]
