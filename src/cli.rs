@@ -7,6 +7,7 @@
 mod check;
 mod kask;
 mod output;
+mod serve;
 
 pub use output::{Failure, Output};
 
@@ -76,6 +77,8 @@ impl From<LogFormatArg> for LogFormat {
 pub enum Command {
     /// Report every fault of the configuration at once; nothing is bound
     Check(check::CheckArgs),
+    /// Run the proxy
+    Serve(serve::ServeArgs),
     /// Serve Kask's HTTP API from a store in one file
     Kask(kask::KaskArgs),
 }
@@ -126,6 +129,7 @@ pub fn run(cli: &Cli) -> Exit {
     let mut output = Output::of_process();
     let result = match &cli.command {
         Command::Check(args) => check::run(&cli.global, args, &mut output),
+        Command::Serve(args) => serve::run(&cli.global, args),
         Command::Kask(args) => kask::run(args),
     };
     output.end(result)

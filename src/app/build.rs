@@ -1,0 +1,149 @@
+//! One stash, from its config to its mover.
+
+use super::{StartFault, state_dir::StateDir};
+use crate::{
+    codec::transcode::Transcoder,
+    config::{Config, Distribution, KaskEndpoint, RedisConfig, StashConfig},
+    http::Limits,
+    kask_server::{self, Options, RedbStore, Running},
+    outbox::{Outbox, OutboxSettings},
+    phase::record::RecordFile,
+    protocol::{Belief, Beliefs, Fence},
+    stash::{Stash, StashMetrics, StashParts, Tiers, mover::Mover},
+    tier::{
+        kask::KaskTier,
+        redis::{RedisUrl, Shard},
+        shards::{self, ShardMap, ShardPlace},
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A stash, ready to be started.
+pub struct Built {
+    pub mover: Arc<Mover>,
+    /// The embedded Kask, where there is one, and what stops it.
+    pub kask: Option<(Running, CancellationToken)>,
+}
+
+pub async fn stash(
+    config: &StashConfig,
+    all: &Config,
+    state: &StateDir,
+    tasks: &TaskTracker,
+) -> Result<Built, StartFault> {
+    let (url, kask) = match &config.kask.endpoint {
+        KaskEndpoint::Url(url) => (url.clone(), None),
+        KaskEndpoint::Embedded => {
+            let (running, stop) = embedded(config, state).await?;
+            (format!("http://{}{}", running.addr, config.base_uri.as_str()), Some((running, stop)))
+        }
+    };
+    let tier = KaskTier::new(&url, config.kask.timeout, &config.name)
+        .map_err(|fault| StartFault::KaskUrl { stash: config.name.clone(), fault })?;
+    let outbox = config.redis.as_ref().map(|redis| outbox(config, redis)).transpose()?;
+    let shards = outbox.as_ref().map_or(0, |outbox| outbox.shards().len());
+    let metrics = Arc::new(StashMetrics::new(&config.name));
+    let unconfirmed = Fence {
+        version: 0,
+        phase: config.phase,
+        stash: config.name.clone(),
+        shards: outbox.as_ref().map_or_else(|| "none".to_owned(), |outbox| outbox.map().digest().to_owned()),
+        member: "nobody".to_owned(),
+    };
+    let parts = StashParts {
+        tiers: Tiers {
+            outbox: outbox.map(Arc::new),
+            kask: Arc::new(tier),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            started: Instant::now(),
+            redis_timeout: config.redis.as_ref().map_or(Duration::ZERO, |redis| redis.timeout),
+        },
+        metrics,
+        beliefs: Beliefs::new(Belief::new(unconfirmed, false, false), &state.member),
+        shards,
+        places_max: all.limits.requests_in_flight_max,
+        tasks: tasks.clone(),
+    };
+    let file = RecordFile::new(&state.path, &config.name);
+    if let Some(record) = file.load()?.filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
+        return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
+    }
+    let mover = Mover::open(Stash::new(config, parts), file, state.member.clone(), config.phase)?;
+    Ok(Built { mover, kask })
+}
+
+/// The embedded Kask is asked over HTTP on loopback, as a real one is: the real path is what runs.
+async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, CancellationToken), StartFault> {
+    let fault = |fault: kask_server::RunFault| StartFault::Kask { stash: config.name.clone(), fault };
+    let path = state.path.join(format!("{}.kask.redb", config.name));
+    let opened = tokio::task::spawn_blocking(move || RedbStore::open(&path)).await;
+    let store = opened.map_err(|e| fault(e.into()))?.map_err(|e| fault(e.into()))?;
+    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = TcpListener::bind(listen).await.map_err(|e| fault(kask_server::RunFault::Listen { listen, fault: e }))?;
+    let stop = CancellationToken::new();
+    let options = Options::new(base_uri(config)?, config.default_ttl_s);
+    let running = kask_server::spawn(listener, Arc::new(store), options, stop.clone()).map_err(fault)?;
+    Ok((running, stop))
+}
+
+fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFault> {
+    let mut shards = Vec::new();
+    let mut places = Vec::new();
+    for shard in &redis.shards {
+        let url = RedisUrl::parse(shard.url.expose()).map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
+        places.push(ShardPlace { name: shard.name.clone(), address: url.address() });
+        shards.push(Arc::new(Shard::new(&shard.name, url, &config.name)));
+    }
+    let distribution = match redis.distribution {
+        Distribution::Single => shards::Distribution::Single,
+    };
+    let map = ShardMap::new(distribution, places, &redis.prefix)
+        .map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
+    let hmac_key = config.hmac_key.as_ref().map(|key| key.expose().to_vec());
+    let settings = OutboxSettings {
+        ttl_s: config.default_ttl_s,
+        lease_ms: config.outbox.lease.as_millis() as u64,
+        tries_max: config.outbox.tries_max,
+        look_max: config.outbox.pending_keys_max,
+    };
+    let serialization = match config.serialization {
+        crate::config::Serialization::Json => crate::codec::transcode::Serialization::Json,
+        crate::config::Serialization::Php => crate::codec::transcode::Serialization::Php,
+    };
+    let transcoder = Arc::new(Transcoder::new(serialization, hmac_key));
+    Ok(Outbox::new(shards, map, &config.name, transcoder, settings))
+}
+
+/// The data listener's limits.
+pub fn limits(config: &Config) -> Limits {
+    let told = &config.limits;
+    Limits {
+        header_bytes_max: told.header_bytes_max,
+        body_bytes_max: told.body_bytes_max,
+        header_timeout: told.header_timeout,
+        body_timeout: told.body_timeout,
+        idle_timeout: told.idle_timeout,
+        connections_max: told.connections_max,
+        drain_timeout: told.drain_timeout,
+        key_bytes_max: told.key_bytes_max,
+        ..Limits::default()
+    }
+}
+
+/// The admin listener's: few clients, small bodies.
+pub fn admin_limits() -> Limits {
+    Limits {
+        body_bytes_max: 64 * 1024,
+        connections_max: 256,
+        drain_timeout: Duration::from_secs(2),
+        ..Limits::default()
+    }
+}
+
+/// Where the stash is mounted.
+pub fn base_uri(config: &StashConfig) -> Result<crate::dialect::BaseUri, StartFault> {
+    crate::dialect::BaseUri::new(config.base_uri.as_str()).map_err(|fault| StartFault::BaseUri { stash: config.name.clone(), fault })
+}
