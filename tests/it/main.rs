@@ -1,1 +1,5 @@
 //! decant's integration tests.
+mod dialect;
+mod http;
+mod kask_server;
+mod support;
