@@ -20,7 +20,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Why decant could not start. Nothing has been served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
-    #[error("cannot listen on {listen} ({what}): {source}; is another decant running? choose another address, or port 0 for any")]
+    #[error(
+        "cannot listen on {listen} ({what}): {source}; is another decant running? choose another address, or port 0 for any"
+    )]
     Listen { what: &'static str, listen: SocketAddr, source: io::Error },
     #[error(transparent)]
     StateDir(#[from] state_dir::StateDirFault),
@@ -94,7 +96,10 @@ pub async fn run(
     background.cancel();
     tasks.close();
     if timeout(BACKGROUND_DRAIN, tasks.wait()).await.is_err() {
-        tracing::warn!(left = tasks.len(), "background copies were cut off; their intents stay, and the reaper heals them");
+        tracing::warn!(
+            left = tasks.len(),
+            "background copies were cut off; their intents stay, and the reaper heals them"
+        );
     }
     admin_stop.cancel();
     let _ = admin_task.await;

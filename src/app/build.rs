@@ -82,7 +82,8 @@ async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, Ca
     let opened = tokio::task::spawn_blocking(move || RedbStore::open(&path)).await;
     let store = opened.map_err(|e| fault(e.into()))?.map_err(|e| fault(e.into()))?;
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = TcpListener::bind(listen).await.map_err(|e| fault(kask_server::RunFault::Listen { listen, fault: e }))?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|e| fault(kask_server::RunFault::Listen { listen, fault: e }))?;
     let stop = CancellationToken::new();
     let options = Options::new(base_uri(config)?, config.default_ttl_s);
     let running = kask_server::spawn(listener, Arc::new(store), options, stop.clone()).map_err(fault)?;
@@ -93,7 +94,8 @@ fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFaul
     let mut shards = Vec::new();
     let mut places = Vec::new();
     for shard in &redis.shards {
-        let url = RedisUrl::parse(shard.url.expose()).map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
+        let url = RedisUrl::parse(shard.url.expose())
+            .map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
         places.push(ShardPlace { name: shard.name.clone(), address: url.address() });
         shards.push(Arc::new(Shard::new(&shard.name, url, &config.name)));
     }
@@ -145,5 +147,6 @@ pub fn admin_limits() -> Limits {
 
 /// Where the stash is mounted.
 pub fn base_uri(config: &StashConfig) -> Result<crate::dialect::BaseUri, StartFault> {
-    crate::dialect::BaseUri::new(config.base_uri.as_str()).map_err(|fault| StartFault::BaseUri { stash: config.name.clone(), fault })
+    crate::dialect::BaseUri::new(config.base_uri.as_str())
+        .map_err(|fault| StartFault::BaseUri { stash: config.name.clone(), fault })
 }

@@ -64,7 +64,8 @@ fn member(dir: &Path) -> Result<String, StateDirFault> {
 /// The machine's name as far as it can stand in a fence.
 fn host() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let plain: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).take(64).collect();
+    let plain: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).take(64).collect();
     if plain.is_empty() { "decant".to_owned() } else { plain }
 }
 

@@ -6,10 +6,11 @@ use crate::{
     outbox::is_reserved,
     protocol::{
         World,
-        world::{KaskGot, Stored},
+        world::{KaskGot, Millis, Seen, Stored},
     },
     tier::redis::value::{as_array, as_bytes, element},
 };
+use bytes::Bytes;
 use std::{collections::HashSet, time::Duration};
 use tokio::time::Instant;
 
@@ -70,23 +71,26 @@ async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> 
     }
 }
 
-/// A difference is looked at twice: a write may have come in between.
+/// Redis is read before and after Kask: only what nobody wrote meanwhile, and nobody is copying, counts.
 async fn compare(stash: &Stash, key: &Key, sample: &mut Sample) {
     let site = &stash.site;
-    sample.sampled += 1;
-    for last in [false, true] {
-        let until = site.world.now() + site.settings.budget;
-        let fence = site.belief();
-        let Ok(seen) = site.world.read(key, &fence.text, until).await else { break };
-        let Stored::Body(body) = seen.value else { return };
-        match site.world.kask_get(key, until).await {
-            KaskGot::Hit(held) if held == body => {
-                sample.in_kask += 1;
-                return;
-            }
-            KaskGot::Hit(_) if last => sample.in_kask += 1,
-            _ => {}
-        }
+    let until = site.world.now() + site.settings.budget;
+    let Some(before) = at_rest(stash, key, until).await else { return };
+    let found = site.world.kask_get(key, until).await;
+    let same = matches!(&found, KaskGot::Hit(held) if *held == before);
+    if !same && at_rest(stash, key, until).await.as_ref() != Some(&before) {
+        return;
     }
-    sample.not_in_kask += 1;
+    sample.sampled += 1;
+    sample.in_kask += u64::from(matches!(found, KaskGot::Hit(_)));
+    sample.not_in_kask += u64::from(!same);
+}
+
+/// Redis's value, if it has one that can be copied and no intent is open.
+async fn at_rest(stash: &Stash, key: &Key, until: Millis) -> Option<Bytes> {
+    let seen = stash.site.world.read(key, &stash.site.belief().text, until).await.ok()?;
+    match seen {
+        Seen { record: None, value: Stored::Body(body) } => Some(body),
+        _ => None,
+    }
 }

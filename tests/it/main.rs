@@ -1,10 +1,19 @@
 //! decant's integration tests.
-// clippy.toml allows this in #[test] functions only; here the helpers are tests as well.
-#![allow(clippy::unwrap_used)]
+// clippy.toml allows these in #[test] functions only; here the helpers are tests as well.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+mod bad_input;
 mod cli_config;
+mod crashes;
+mod dialect;
+mod http;
+mod kask_server;
 mod liar;
 mod mediawiki;
+mod moves;
+mod phases;
 mod php_differential;
 mod redis_server;
+mod support;
 mod tier_kask;
 mod tier_redis;
+mod whole;
