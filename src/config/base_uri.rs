@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// Paths of the listener itself: no stash may be served under them.
-const RESERVED: [&str; 6] = ["healthz", "readyz", "metrics", "openapi", "v1", "console"];
+/// Paths of the data listener itself: no stash may be served under them.
+const RESERVED: [&str; 3] = ["healthz", "metrics", "openapi"];
 
 /// Longer ones leave no room for a key in a request line.
 const BYTES_MAX: usize = 1024;

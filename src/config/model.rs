@@ -45,7 +45,8 @@ pub struct LimitsConfig {
     pub header_timeout: Duration,
     /// From the end of the headers to the end of the body.
     pub body_timeout: Duration,
-    /// How long a kept-alive connection may be silent. Longer than the 4.5 s of the Envoy in front, so that it closes first.
+    /// How long a kept-alive connection may be silent. Longer than the 4.5 s of the Envoy in front, so that it closes
+    /// first.
     pub idle_timeout: Duration,
     /// After SIGTERM, how long requests under way may take.
     pub drain_timeout: Duration,

@@ -210,3 +210,17 @@ fn suggestion(path: &[String], place: &Place) -> String {
         false => format!("remove it, or use one of {}", here.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_secret_is_told_by_its_type_alone() {
+        for kind in [Kind::Secret, Kind::SecretUrl] {
+            let told = [Value::from("hunter2"), Value::from(1234), Value::from(true)].map(|value| shown(kind, &value));
+            assert_eq!(told, ["text", "a number", "true or false"]);
+        }
+        assert_eq!(shown(Kind::Text, &Value::from("é".repeat(61))), format!("\"{}\" …", "é".repeat(60)));
+    }
+}
