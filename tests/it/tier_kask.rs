@@ -169,6 +169,8 @@ async fn too_much_and_too_slow() {
     row("an endless problem", flood("HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n"), get, write, write).await;
     let head = Act::Flood(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 1024]);
     row("an endless head", head, get, write, write).await;
+    let long = format!("X: {}\r\n", "x".repeat(200_000));
+    row("a long head", Act::SayAndClose(answer("200 OK", &long, "JSON..42")), get, write, write).await;
     let (get, write) = ("error timeout", "unknown timeout");
     row("silence", Act::Silence, get, write, write).await;
     let drip = |bytes| Act::Drip(bytes, Duration::from_millis(20));
