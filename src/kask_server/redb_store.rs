@@ -34,7 +34,7 @@ pub(super) struct File {
 pub struct RedbStore {
     file: Arc<File>,
     writes: Option<mpsc::Sender<Write>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<JoinHandle<u64>>,
 }
 
 impl RedbStore {
@@ -44,8 +44,7 @@ impl RedbStore {
     /// [`StoreFault::Open`], with the path and what to do: another process has it open, it is damaged or no store, or the directory is
     /// missing or not writable.
     pub fn open(path: &Path) -> Result<RedbStore, StoreFault> {
-        let database = open(path)?;
-        let file = Arc::new(File { path: path.to_owned(), database: RwLock::new(Some(database)) });
+        let file = File::open(path)?;
         let (writes, queue) = mpsc::channel(QUEUE_MAX);
         let for_writer = file.clone();
         let writer = std::thread::Builder::new()
@@ -87,6 +86,10 @@ impl Drop for RedbStore {
 }
 
 impl File {
+    pub(super) fn open(path: &Path) -> Result<Arc<File>, StoreFault> {
+        Ok(Arc::new(File { path: path.to_owned(), database: RwLock::new(Some(open(path)?)) }))
+    }
+
     /// Runs `work` on the open database, opening it again first if an earlier fault left it closed.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
         if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {

@@ -40,8 +40,9 @@ impl Change {
     }
 }
 
-/// The writer's thread: until every sender is gone and the queue is empty.
-pub(super) fn work(file: &Arc<File>, mut queue: mpsc::Receiver<Write>) {
+/// The writer's thread: until every sender is gone and the queue is empty. Answers how many transactions it took.
+pub(super) fn work(file: &Arc<File>, mut queue: mpsc::Receiver<Write>) -> u64 {
+    let mut transactions = 0;
     while let Some(first) = queue.blocking_recv() {
         let mut bytes = first.change.bytes();
         let mut batch = vec![first];
@@ -56,7 +57,9 @@ pub(super) fn work(file: &Arc<File>, mut queue: mpsc::Receiver<Write>) {
             // Whoever waited may be gone; the change stands all the same.
             let _ = write.done.send(outcome);
         }
+        transactions += 1;
     }
+    transactions
 }
 
 /// After a fault (a full disk, say) redb refuses everything until the file is opened again, so that is done at once.
@@ -132,4 +135,44 @@ fn forget_expiry(expiries: &mut Expiries<'_>, expired_at: u64, key: &[u8]) -> Re
         expiries.remove((expired_at, key))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queued(
+        writes: impl IntoIterator<Item = Change>,
+    ) -> (mpsc::Receiver<Write>, Vec<oneshot::Receiver<Result<usize, StoreFault>>>) {
+        let (queue, work) = mpsc::channel(QUEUE_MAX);
+        let answers = writes.into_iter().map(|change| {
+            let (done, answer) = oneshot::channel();
+            assert!(queue.try_send(Write { change, done }).is_ok());
+            answer
+        });
+        (work, answers.collect())
+    }
+
+    fn set(i: usize, bytes: usize) -> Change {
+        Change::Set { key: Key::from_bytes(i.to_string()), value: vec![b'v'; bytes].into(), expires_ms: 0 }
+    }
+
+    #[test]
+    fn writers_that_wait_together_share_a_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::open(&dir.path().join("kask.redb")).unwrap();
+        let (queue, answers) = queued((0..500).map(|i| set(i, 10)));
+        assert_eq!(work(&file, queue), 1);
+        for answer in answers {
+            assert_eq!(answer.blocking_recv().unwrap(), Ok(0));
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_bounded_in_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::open(&dir.path().join("kask.redb")).unwrap();
+        let (queue, _answers) = queued((0..4).map(|i| set(i, BATCH_BYTES_MAX / 2)));
+        assert_eq!(work(&file, queue), 2);
+    }
 }

@@ -10,14 +10,24 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
-use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// A store in memory whose keys `panic`, `fail`, `away` and `bad` do what they say.
-#[derive(Default)]
+/// A store in memory whose keys `panic`, `fail`, `away` and `bad` do what they say; `gate` waits for the test.
 pub struct Memory {
-    values: Mutex<HashMap<Vec<u8>, bytes::Bytes>>,
+    pub values: Mutex<HashMap<Vec<u8>, bytes::Bytes>>,
     pub seen: Mutex<Vec<Operation>>,
+    /// One permit for each operation on `gate` that was begun.
+    pub begun: Semaphore,
+    /// Each operation on `gate` takes one permit to go on.
+    pub gate: Semaphore,
+}
+
+impl Memory {
+    pub fn new() -> Memory {
+        let closed = || Semaphore::new(0);
+        Memory { values: Mutex::default(), seen: Mutex::default(), begun: closed(), gate: closed() }
+    }
 }
 
 impl KeyValue for Memory {
@@ -31,6 +41,10 @@ impl KeyValue for Memory {
                 b"away" => return Answer::Unavailable { detail: "Redis <a> is away".to_owned(), retry_after_s: 3 },
                 b"bad" => return Answer::BadRequest { detail: "not so".to_owned() },
                 _ => {}
+            }
+            if key == b"gate" {
+                self.begun.add_permits(1);
+                self.gate.acquire().await.unwrap().forget();
             }
             let mut values = self.values.lock().unwrap();
             match op.verb {
@@ -57,13 +71,14 @@ pub struct Server {
     pub addr: SocketAddr,
     pub store: Arc<Memory>,
     pub stop: CancellationToken,
+    pub dialect: Dialect,
     pub task: JoinHandle<Drained>,
     pub runtime: Runtime,
 }
 
 impl Server {
     pub fn start(manners: Manners, limits: Limits) -> Server {
-        let store = Arc::new(Memory::default());
+        let store = Arc::new(Memory::new());
         let mount = |base: &str| Mount { base_uri: BaseUri::new(base).unwrap(), store: store.clone() };
         let about = About { version: "1".into(), build_date: "2".into(), build_host: "3".into(), rustc: "4".into() };
         let pages = Pages { about, metrics: Arc::new(|| "up 1\n".to_owned()) };
@@ -73,8 +88,8 @@ impl Server {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = runtime.spawn(serve(listener, dialect, limits, stop.clone()));
-        Server { addr, store, stop, task, runtime }
+        let task = runtime.spawn(serve(listener, dialect.clone(), limits, stop.clone()));
+        Server { addr, store, stop, dialect, task, runtime }
     }
 
     fn both() -> [(Manners, Server); 2] {
@@ -421,7 +436,7 @@ fn the_pages() {
 
 #[test]
 fn two_stores_cannot_have_one_place() {
-    let store = Arc::new(Memory::default());
+    let store = Arc::new(Memory::new());
     let mount = || Mount { base_uri: BaseUri::new("/a/").unwrap(), store: store.clone() };
     let pages = Pages { about: About::this_build(), metrics: Arc::new(String::new) };
     let fault = Dialect::new(vec![mount(), mount()], Manners::KASK, pages, None, Limits::default()).err().unwrap();
