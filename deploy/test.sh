@@ -34,7 +34,7 @@ bounded() {
     # terminal's, Ctrl-C is passed on.
     timeout --kill-after=20 "$seconds" "$@" &
     pid=$!
-    trap 'kill -TERM "$pid" 2>/dev/null; wait "$pid"; exit 130' INT TERM
+    trap 'kill -TERM "$pid" 2>/dev/null; wait "$pid" || true; exit 130' INT TERM
     wait "$pid" || status=$?
     trap - INT TERM
     [ "$status" -ne 124 ] || die "'$*' was not done after $seconds s and was stopped"

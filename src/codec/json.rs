@@ -241,7 +241,6 @@ impl Parser<'_> {
         if !self.eat(b'0') {
             self.digits()?;
         }
-        let whole = self.at;
         if self.eat(b'.') {
             self.digits()?;
         }
@@ -250,9 +249,8 @@ impl Parser<'_> {
             self.digits()?;
         }
         let text = &self.text[start..self.at];
-        if self.at == whole
-            && let Ok(int) = text.parse()
-        {
+        // Fractions, exponents and what is beyond 64 bits are floats.
+        if let Ok(int) = text.parse() {
             return Ok(Value::Int(int));
         }
         text.parse().map(Value::Float).or_else(|_| self.syntax())

@@ -35,10 +35,6 @@ impl Key {
 
     /// The key that a URL's path segment spells: percent-decoded exactly once, `+` is a plus.
     pub fn from_url(path_segment: &[u8]) -> Result<Key, KeyFault> {
-        // A byte takes at most three; what is longer than that need not be decoded to know.
-        if path_segment.len() > 3 * KEY_BYTES_MAX {
-            return Err(KeyFault::TooLong);
-        }
         let bytes = percent_decode(path_segment)?;
         match bytes.as_slice() {
             b"" => Err(KeyFault::Empty),

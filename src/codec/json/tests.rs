@@ -170,6 +170,8 @@ fn hostile_nesting_is_refused_quickly_on_a_small_stack() {
         for unit in ["[", "{\"a\":", "[[],", "[{\"a\":[", "\"\\ud83d", "-"] {
             assert!(decode(unit.repeat(1_000_000 / unit.len()).as_bytes()).is_err(), "{unit}");
         }
+        // Whole, so that without the limit there would be a value to drop, level by level.
+        assert!(decode(format!("{}{}", "[".repeat(500_000), "]".repeat(500_000)).as_bytes()).is_err());
     });
     thread.unwrap().join().unwrap();
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());

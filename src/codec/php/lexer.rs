@@ -247,10 +247,9 @@ impl<'a> Lexer<'a> {
         Ok(Token::Array { entries: self.entries(entries)? })
     }
 
-    /// PHP refuses a count that the rest of the input cannot hold, at two bytes an entry, before it allocates.
+    /// Nothing is allocated for a count: a wrong one meets the end of the input, or a brace, soon enough.
     fn entries(&self, entries: i64) -> Result<usize, PhpFault> {
-        let Ok(entries) = usize::try_from(entries) else { return self.malformed() };
-        if entries > (self.input.len() - self.at) / 2 { Err(PhpFault::Truncated) } else { Ok(entries) }
+        usize::try_from(entries).or_else(|_| self.malformed())
     }
 
     /// `:len:"Class":`, for `O` and `C`.

@@ -107,6 +107,7 @@ fn refuses_what_php_refuses() {
         "a:1:{i:0;r:2;}",
         "a:2:{i:0;i:1;i:1;R:4;}",
         "o:0:{}",
+        "a:2:{i:0;R:1;i:1;R:2;}",
     ] {
         assert!(scan(input.as_bytes()).is_err(), "{input}");
         assert!(decode(input.as_bytes()).is_err(), "{input}");
@@ -178,6 +179,8 @@ fn hostile_input_is_refused_quickly_on_a_small_stack() {
         hostile("a:100000:{i:0;"),
         hostile("O:1:\"A\":1:{i:0;"),
         hostile("a:0:{"),
+        // Whole, so that without the limit there would be a value to drop, level by level.
+        nested(100_000, "i:1;").into_bytes(),
         b"a:9223372036854775807:{i:0;i:1;}".to_vec(),
         b"s:9223372036854775807:\"a\";".to_vec(),
         b"S:9223372036854775807:\"a\";".to_vec(),
