@@ -111,11 +111,7 @@ fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFaul
         tries_max: config.outbox.tries_max,
         look_max: config.outbox.pending_keys_max,
     };
-    let serialization = match config.serialization {
-        crate::config::Serialization::Json => crate::codec::transcode::Serialization::Json,
-        crate::config::Serialization::Php => crate::codec::transcode::Serialization::Php,
-    };
-    let transcoder = Arc::new(Transcoder::new(serialization, hmac_key));
+    let transcoder = Arc::new(Transcoder::new(config.serialization, hmac_key));
     Ok(Outbox::new(shards, map, &config.name, transcoder, settings))
 }
 

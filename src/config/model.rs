@@ -2,6 +2,7 @@
 //! from [`crate::config::load`] checks nothing again. The fields are public so that tests can build one by hand.
 
 use super::{BaseUri, Secret};
+pub use crate::codec::envelope::Serialization;
 use crate::phase::Phase;
 use serde::Deserialize;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -100,14 +101,6 @@ pub struct StashConfig {
     /// Absent only where the phase is `kask-only`.
     pub redis: Option<RedisConfig>,
     pub outbox: OutboxConfig,
-}
-
-/// RESTBagOStuff's `serialization_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Serialization {
-    Json,
-    Php,
 }
 
 /// When a write is answered, as MultiWriteBagOStuff's `replication`.
