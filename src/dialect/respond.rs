@@ -6,7 +6,7 @@ use super::{
     request::Refusal,
 };
 use crate::http::{BodyFault, Reply};
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -80,19 +80,24 @@ pub(super) fn body_fault(fault: BodyFault, says_too_large: bool, instance: &[u8]
     answer
 }
 
-/// Go's redirect: a body only for GET.
-pub(super) fn redirect(to: &str, with_body: bool) -> Response<Reply> {
-    let escaped =
-        to.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;").replace('\'', "&#39;");
-    let body = format!("<a href=\"{escaped}\">Moved Permanently</a>.\n\n");
-    let mut moved = plain(StatusCode::MOVED_PERMANENTLY, if with_body { Reply::whole(body) } else { Reply::empty() });
-    if with_body {
+/// Go's redirect: a page for GET, its type for HEAD, nothing for the others.
+pub(super) fn redirect(to: &str, method: &Method) -> Response<Reply> {
+    let mut moved = plain(StatusCode::MOVED_PERMANENTLY, Reply::empty());
+    if method == Method::GET {
+        *moved.body_mut() = Reply::whole(format!("<a href=\"{}\">Moved Permanently</a>.\n\n", html_escaped(to)));
+    }
+    if method == Method::GET || method == Method::HEAD {
         moved.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     }
     if let Ok(to) = HeaderValue::from_str(to) {
         moved.headers_mut().insert(header::LOCATION, to);
     }
     moved
+}
+
+fn html_escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&#34;").replace('\'', "&#39;")
 }
 
 /// Go's 404 for a path that nobody has.

@@ -9,7 +9,7 @@ use crate::{
     codec::key::Key,
     http::{BodyFault, BodyRoom, HeldBody, Limits, Reply, discard, read_body},
 };
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
@@ -116,7 +116,7 @@ impl Inner {
                 self.ask(mount, key, ask, context, &mut incoming, &instance).await
             }
             Route::Refuse(refusal) => respond::refusal(refusal, &instance),
-            Route::Redirect { to } => respond::redirect(&to, head.method == Method::GET),
+            Route::Redirect { to } => respond::redirect(&to, &head.method),
             Route::Health => respond::page("application/json", self.pages.health()),
             Route::Metrics => respond::page("text/plain; version=0.0.4; charset=utf-8", (self.pages.metrics)()),
             Route::OpenApi => respond::page("application/x-yaml", self.openapi.clone()),

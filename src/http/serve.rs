@@ -111,12 +111,16 @@ where
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(fault) if went_away(&fault) => {}
             Err(fault) => {
-                tracing::warn!(%fault, "cannot accept a connection; trying again (out of file descriptors? see LimitNOFILE)");
+                // Once is enough while it lasts.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%fault, "cannot accept a connection; trying again (out of file descriptors? see LimitNOFILE)");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

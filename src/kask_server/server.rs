@@ -150,10 +150,15 @@ pub fn spawn(
     let server = Arc::new(KaskServer::new(store.clone(), default_ttl_s, clock.clone()));
     let mounts = vec![Mount { base_uri, store: server }];
     let dialect = Dialect::new(mounts, Manners::KASK, pages, meter, limits.clone())?;
+    let drain_timeout = limits.drain_timeout;
     let task = tokio::spawn(async move {
         let sweeper = tokio::spawn(sweep(store, clock, stop.clone()));
         let drained = serve(listener, dialect.clone(), limits, stop).await;
-        dialect.settled().await;
+        if tokio::time::timeout(drain_timeout, dialect.settled()).await.is_err() {
+            tracing::warn!(
+                "the store is still at work on requests whose clients are gone; not waiting for it any longer"
+            );
+        }
         // A sweep that failed has said so in the log.
         let _ = sweeper.await;
         drained

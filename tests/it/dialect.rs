@@ -256,7 +256,9 @@ fn what_is_beside_the_base_is_gos() {
         assert_eq!(send(server, "GET /echoseen/v1", EMPTY), moved);
         let moved = want(*m, "301 Moved Permanently", &[to, "Content-Length: 0"], "");
         assert_eq!(send(server, "POST /echoseen/v1", "Content-Length: 0\r\n\r\n"), moved);
+        assert_eq!(send(server, "HEAD /echoseen/v1", EMPTY), want(*m, "301 Moved Permanently", &[html, to], ""));
         let moved = send(server, "GET /echoseen/v1?a=1&b", EMPTY);
+        assert!(moved.text().contains("href=\"/echoseen/v1/?a=1&amp;b\""), "{}", moved.text());
         assert_eq!(moved.header("location"), Some("/echoseen/v1/?a=1&b"));
     }
 }

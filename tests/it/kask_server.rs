@@ -382,3 +382,22 @@ fn a_running_kask_sweeps_what_expired() {
         kask.ended().await.unwrap();
     });
 }
+
+#[test]
+fn out_of_file_descriptors_it_waits_and_goes_on() {
+    let (_dir, file) = place();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_decant")]).args(args(&file));
+    let decant = Decant::start_command(command);
+    assert_eq!(post(decant.addr, "k", b"v"), 201);
+    let mut held: Vec<Wire> = (0..60).map(|_| Wire::connect(decant.addr)).collect();
+    // The last in line gets no answer while all descriptors are taken, and accepting burns no processor meanwhile.
+    let mut last = held.pop().unwrap();
+    last.send(request("GET", "/echoseen/v1/k", b""));
+    let before = decant.cpu();
+    std::thread::sleep(Duration::from_millis(700));
+    let burnt = decant.cpu() - before;
+    assert!(burnt < Duration::from_millis(250), "{burnt:?}");
+    drop(held);
+    assert_eq!(last.answer(false).body, b"v");
+}

@@ -200,6 +200,14 @@ impl Decant {
         }
     }
 
+    /// Processor time it has used.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // User and system time, in hundredths of a second, are the 12th and 13th field behind the name in parentheses.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
+    }
+
     /// A line of `/proc/PID/status` that counts KiB, `VmRSS` for one.
     pub fn kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
