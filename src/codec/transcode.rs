@@ -9,8 +9,9 @@
 //! MediaWiki's compare-and-set token is the body's bytes, so for every body `b` that MediaWiki or a foreign client wrote,
 //! `to_kask(to_redis(b)) == b`. The exceptions are envelopes that open but were not spelled as the codec spells them; what
 //! comes back is then the same value in the canonical spelling:
-//! - JSON not as PHP writes an *array's* content: spaces, `\u0041`, `1.0`, repeated keys; and from MediaWiki itself `-0`
-//!   (a float -0.0, which PHP too reads as the integer 0), and `{}` or `{"0":…}` (objects, which PHP too reads as arrays);
+//! - JSON not as PHP writes an *array's* content: spaces, `\u0041`, `1.0`, repeated keys; and from MediaWiki itself `-0` inside
+//!   an array (a float -0.0, which PHP too reads as the integer 0), and `{}` or `{"0":…}` (objects, which PHP too reads as
+//!   arrays);
 //! - any HMAC where no key is configured: what comes back has none. Decant needs the key that MediaWiki has.
 
 pub use super::envelope::Serialization;
@@ -82,6 +83,8 @@ impl Transcoder {
     /// `None` where RESTBagOStuff reads a miss, or where the value has no way back from Redis.
     fn payload_to_redis(&self, payload: &[u8]) -> Option<Vec<u8>> {
         match self.serialization {
+            // What json_encode makes of the float -0.0. PHP reads it as the integer 0, from which `-0` would not come back.
+            Serialization::Json if payload == b"-0" => Some(b"d:-0;".to_vec()),
             Serialization::Json => match json::decode(payload).ok()? {
                 Value::Int(int) => Some(int.to_string().into_bytes()),
                 // `1e400` is infinite to PHP, and json_encode refuses that.

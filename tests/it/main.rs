@@ -9,6 +9,7 @@ mod http;
 mod kask_server;
 mod liar;
 mod mediawiki;
+mod mediawiki_through_decant;
 mod moves;
 mod phases;
 mod php_differential;

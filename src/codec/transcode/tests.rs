@@ -146,7 +146,7 @@ fn envelopes_spelled_otherwise_come_back_in_the_codecs_spelling() {
         ("JSON..{}", "JSON..[]"),
         ("JSON..{\"0\":1}", "JSON..[1]"),
         ("JSON..1.0", "JSON..1"),
-        ("JSON..-0", "JSON..0"),
+        ("JSON..[-0]", "JSON..[0]"),
         ("JSON..\"\\u0041/\"", "JSON..\"A\\/\""),
         ("JSON..{\"a\":1,\"a\":2}", "JSON..{\"a\":2}"),
         ("JSON.whatever.1", "JSON..1"),
