@@ -38,8 +38,6 @@ pub enum StartFault {
     Shards { stash: String, fault: ShardMapFault },
     #[error("stash \"{stash}\" was last in {phase}, but its config names no Redis: add stash.{stash}.redis")]
     RedisMissing { stash: String, phase: crate::phase::Phase },
-    #[error("stash \"{stash}\": {fault}")]
-    BaseUri { stash: String, fault: crate::dialect::BaseUriFault },
     #[error(transparent)]
     Mounts(#[from] SameBaseUri),
 }
@@ -77,7 +75,7 @@ pub async fn run(
     }
     let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
-    let dialect = Dialect::new(mounts(&config, &movers)?, Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
+    let dialect = Dialect::new(mounts(&config, &movers), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
     let admin_service = Admin::new(AdminParts {
         movers: movers.clone(),
         metrics,
@@ -110,9 +108,9 @@ pub async fn run(
     Ok(())
 }
 
-fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Result<Vec<Mount>, StartFault> {
+fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
     let pairs = config.stashes.iter().zip(movers);
-    pairs.map(|(stash, mover)| Ok(Mount { base_uri: build::base_uri(stash)?, store: mover.stash().clone() })).collect()
+    pairs.map(|(stash, mover)| Mount { base_uri: stash.base_uri.clone(), store: mover.stash().clone() }).collect()
 }
 
 fn start(movers: &[Arc<Mover>], background: &CancellationToken) {

@@ -3,6 +3,7 @@
 //! that a peer claims is ever allocated before the bytes behind it were seen.
 //!
 //! Which PHP: every rule was read off PHP 8.2 itself, and `tests/it/php_differential.rs` holds it to that.
+pub mod base_uri;
 pub mod envelope;
 mod float;
 pub mod json;

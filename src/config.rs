@@ -7,7 +7,6 @@
 //!    (unknown keys, wrong types, values out of range) and leaves a raw image of what is sound;
 //! 3. `validate` (with `stash` and `urls`) turns the image into a [`Config`], checking what keys mean to each other;
 //! 4. every step adds to one list of [`Fault`]s, which is reported whole: nobody has to mend a file one error at a time.
-mod base_uri;
 mod environment;
 mod fault;
 mod file;
@@ -25,7 +24,7 @@ mod tests;
 mod urls;
 mod validate;
 
-pub use base_uri::{BaseUri, BaseUriFault};
+pub use crate::codec::base_uri::{BaseUri, BaseUriFault};
 pub use environment::{PREFIX as ENVIRONMENT_PREFIX, RESERVED as ENVIRONMENT_RESERVED};
 pub use fault::{ConfigFaults, Fault, Place, Warning};
 pub use model::{

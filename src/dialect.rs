@@ -3,7 +3,6 @@
 //! `request` turns a method and a path into an [`Operation`], `service` asks a [`KeyValue`] for the [`Answer`], and
 //! `respond`, the only status table, turns that into bytes on the wire.
 
-mod base_uri;
 mod manners;
 mod meter;
 mod operation;
@@ -13,7 +12,7 @@ mod request;
 mod respond;
 mod service;
 
-pub use base_uri::{BaseUri, BaseUriFault};
+pub use crate::codec::base_uri::{BaseUri, BaseUriFault};
 pub use manners::Manners;
 pub use meter::{DURATION_BUCKETS, Meter};
 pub use operation::{Answer, AnswerFuture, Context, KeyValue, Mount, Operation, Verb};

@@ -85,7 +85,7 @@ async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, Ca
     let listener =
         TcpListener::bind(listen).await.map_err(|e| fault(kask_server::RunFault::Listen { listen, fault: e }))?;
     let stop = CancellationToken::new();
-    let options = Options::new(base_uri(config)?, config.default_ttl_s);
+    let options = Options::new(config.base_uri.clone(), config.default_ttl_s);
     let running = kask_server::spawn(listener, Arc::new(store), options, stop.clone()).map_err(fault)?;
     Ok((running, stop))
 }
@@ -139,10 +139,4 @@ pub fn admin_limits() -> Limits {
         drain_timeout: Duration::from_secs(2),
         ..Limits::default()
     }
-}
-
-/// Where the stash is mounted.
-pub fn base_uri(config: &StashConfig) -> Result<crate::dialect::BaseUri, StartFault> {
-    crate::dialect::BaseUri::new(config.base_uri.as_str())
-        .map_err(|fault| StartFault::BaseUri { stash: config.name.clone(), fault })
 }

@@ -1,6 +1,6 @@
 //! One `[stash.NAME]` table checked: its tiers, its time budget, its outbox.
 
-use super::base_uri::BaseUri;
+use super::BaseUri;
 use super::image::{KaskImage, OutboxImage, RedisImage, ShardImage, StashImage};
 use super::model::{
     AfterLoss, Distribution, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, RedisConfig, RedisUrl, Replication,

@@ -1,6 +1,6 @@
 //! From the raw image to a [`Config`]: what keys mean to each other. Each check adds its fault and goes on.
 
-use super::base_uri::BaseUri;
+use super::BaseUri;
 use super::image::{AdminImage, Image, LimitsImage, LogImage};
 use super::model::{AdminConfig, Config, LimitsConfig, LogConfig, StashConfig};
 use super::review::Review;

@@ -2,7 +2,7 @@
 
 use crate::support::{Raw, Wire, exchange};
 use decant::{
-    dialect::{About, Answer, AnswerFuture, BaseUri, Dialect, KeyValue, Manners, Mount, Operation, Pages, Verb},
+    dialect::{About, Answer, AnswerFuture, Dialect, KeyValue, Manners, Mount, Operation, Pages, Verb},
     http::{Drained, Limits, serve},
 };
 use std::{
@@ -79,7 +79,7 @@ pub struct Server {
 impl Server {
     pub fn start(manners: Manners, limits: Limits) -> Server {
         let store = Arc::new(Memory::new());
-        let mount = |base: &str| Mount { base_uri: BaseUri::new(base).unwrap(), store: store.clone() };
+        let mount = |base: &str| Mount { base_uri: base.parse().unwrap(), store: store.clone() };
         let about = About { version: "1".into(), build_date: "2".into(), build_host: "3".into(), rustc: "4".into() };
         let pages = Pages { about, metrics: Arc::new(|| "up 1\n".to_owned()) };
         let mounts = vec![mount("/echoseen/v1/"), mount("/other/")];
@@ -439,7 +439,7 @@ fn the_pages() {
 #[test]
 fn two_stores_cannot_have_one_place() {
     let store = Arc::new(Memory::new());
-    let mount = || Mount { base_uri: BaseUri::new("/a/").unwrap(), store: store.clone() };
+    let mount = || Mount { base_uri: "/a/".parse().unwrap(), store: store.clone() };
     let pages = Pages { about: About::this_build(), metrics: Arc::new(String::new) };
     let fault = Dialect::new(vec![mount(), mount()], Manners::KASK, pages, None, Limits::default()).err().unwrap();
     assert_eq!(fault.to_string(), "two stores have the base URI /a/; give each its own");

@@ -2,8 +2,8 @@
 
 use crate::{
     mediawiki::{
-        Stage, add_incr_merge_getmulti, delete_deletes_both, json_refuses_objects_as_a_miss, redis_values_are_read_through_rest,
-        rest_values_are_read_by_redis, thousand_random_round_trips,
+        Stage, add_incr_merge_getmulti, delete_deletes_both, json_refuses_objects_as_a_miss,
+        redis_values_are_read_through_rest, rest_values_are_read_by_redis, thousand_random_round_trips,
     },
     redis_server::RedisServer,
     whole::{BASE, Kask, PATIENCE, Setup, Whole},
@@ -12,15 +12,16 @@ use crate::{
 type Outcome = Result<(), String>;
 
 /// A decant in `phase`, and MediaWiki's view of it.
-fn stage(phase: &'static str, serialization: &'static str, hmac_key: Option<&str>) -> (RedisServer, Kask, Whole, Stage) {
+fn stage(
+    phase: &'static str,
+    serialization: &'static str,
+    hmac_key: Option<&str>,
+) -> (RedisServer, Kask, Whole, Stage) {
     let (redis, kask) = (RedisServer::start(), Kask::start());
     let config = if serialization == "JSON" { "json" } else { "php" };
     let hmac_key = hmac_key.map(str::to_owned);
-    let setup = Setup {
-        serialization: config,
-        hmac_key: hmac_key.clone(),
-        ..Setup::new(&redis, phase).with_kask(&kask)
-    };
+    let setup =
+        Setup { serialization: config, hmac_key: hmac_key.clone(), ..Setup::new(&redis, phase).with_kask(&kask) };
     let decant = Whole::start(&setup);
     let stage = Stage {
         rest_url: format!("http://{}{BASE}", decant.data),

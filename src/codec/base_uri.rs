@@ -1,4 +1,4 @@
-//! The path that a stash is served under.
+//! The path that a store is mounted at, such as `/echoseen/v1/`.
 
 use std::{fmt, str::FromStr};
 
@@ -16,8 +16,6 @@ pub struct BaseUri(String);
 /// The text is no base URI.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BaseUriFault {
-    #[error("\"{0}\" does not begin with \"/\"")]
-    NotAbsolute(String),
     #[error("it is longer than {BYTES_MAX} bytes")]
     TooLong,
     #[error("\"{0}\" is the root, which would swallow /healthz, /metrics and /openapi")]
@@ -35,6 +33,11 @@ impl BaseUri {
         &self.0
     }
 
+    /// Without the last slash.
+    pub fn without_slash(&self) -> &str {
+        self.0.trim_end_matches('/')
+    }
+
     /// Whether a request for one could be meant for the other: they are equal, or one is under the other.
     pub fn overlaps(&self, other: &BaseUri) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
@@ -50,14 +53,12 @@ impl fmt::Display for BaseUri {
 impl FromStr for BaseUri {
     type Err = BaseUriFault;
 
-    /// Adds a missing `/` at the end; corrects nothing else.
+    /// Adds a missing first or last slash, as Kask does; corrects nothing else.
     fn from_str(text: &str) -> Result<BaseUri, BaseUriFault> {
         if text.len() > BYTES_MAX {
             return Err(BaseUriFault::TooLong);
         }
-        let Some(rest) = text.strip_prefix('/') else {
-            return Err(BaseUriFault::NotAbsolute(text.to_owned()));
-        };
+        let rest = text.strip_prefix('/').unwrap_or(text);
         let inner = rest.strip_suffix('/').unwrap_or(rest);
         if inner.is_empty() {
             return Err(BaseUriFault::Root(text.to_owned()));
@@ -82,16 +83,14 @@ mod tests {
 
     #[test]
     fn is_normalised() {
-        for text in ["/echoseen/v1/", "/echoseen/v1"] {
+        for text in ["/echoseen/v1/", "/echoseen/v1", "echoseen/v1/", "echoseen/v1"] {
             assert_eq!(text.parse::<BaseUri>().unwrap().as_str(), "/echoseen/v1/");
         }
     }
 
     #[test]
     fn refuses_what_no_request_could_match_or_every_request_would() {
-        for text in
-            ["", "echoseen/", "/", "//", "/a//b/", "/a/../b", "/./", "/a b/", "/a%20b/", "/é/", "/a?b", "/metrics/"]
-        {
+        for text in ["", "/", "//", "/a//b/", "/a/../b", "/./", "/a b/", "/a%20b/", "/é/", "/a?b", "/metrics/"] {
             assert!(text.parse::<BaseUri>().is_err(), "{text:?} was taken");
         }
         assert_eq!("/a".repeat(513).parse::<BaseUri>(), Err(BaseUriFault::TooLong));
