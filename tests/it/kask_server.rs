@@ -221,7 +221,7 @@ fn a_wrong_command_line_is_usage() {
     let file = utf8(&file);
     for (args, says) in [
         (vec!["kask"], "--data"),
-        (vec!["kask", "--data", file, "--base-uri", "/a//b"], "empty segment"),
+        (vec!["kask", "--data", file, "--base-uri", "/a//b"], "has an empty"),
         (vec!["kask", "--data", file, "--listen", "nowhere"], "--listen"),
         (vec!["kask", "--data", file, "--default-ttl", "-1"], "-1"),
         (vec!["frob"], "frob"),

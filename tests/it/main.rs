@@ -14,6 +14,8 @@ mod moves;
 mod phases;
 mod php_differential;
 mod redis_server;
+mod scripts;
+mod simulation;
 mod support;
 mod tier_kask;
 mod tier_redis;

@@ -14,8 +14,9 @@ elseif ARGV[7] == '0' then
 else
   redis.call('SET', value_key, ARGV[6], 'EX', ARGV[7])
 end
-if token == '' then return {'done', '0', 0} end
+-- Counts writes without an intent too: a Redis that comes back with a lower count has lost writes.
 local generation = redis.call('INCR', generation_key)
+if token == '' then return {'done', tostring(generation), 0} end
 redis.call('HSET', record_key, 'direction', 'kask', 'generation', generation, 'newest', ARGV[4])
 add_intent('kask', token, key, 0)
 return {'done', tostring(generation), direction and 1 or 0}
