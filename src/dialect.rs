@@ -14,7 +14,7 @@ mod service;
 
 pub use crate::codec::base_uri::{BaseUri, BaseUriFault};
 pub use manners::Manners;
-pub use meter::{DURATION_BUCKETS, Meter};
+pub use meter::Meter;
 pub use operation::{Answer, AnswerFuture, Context, KeyValue, Mount, Operation, Verb};
 pub use pages::{About, Pages};
 pub use service::{Dialect, SameBaseUri};

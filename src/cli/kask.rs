@@ -2,17 +2,14 @@
 
 use super::{Exit, Failure};
 use crate::{
-    dialect::{BaseUri, DURATION_BUCKETS, Meter},
+    dialect::{BaseUri, Meter},
     kask_server::{self, Options},
+    telemetry::metrics,
 };
 use anyhow::Context;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::{io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-/// A histogram keeps every sample until it is folded into its buckets.
-const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct KaskArgs {
@@ -41,11 +38,8 @@ pub(super) fn run(args: &KaskArgs) -> Result<Exit, Failure> {
 async fn serve(args: &KaskArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full("http_request_duration_seconds".to_owned()), &DURATION_BUCKETS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .context("cannot collect metrics")?;
-    tokio::spawn(fold(recorder.clone()));
+    let recorder = metrics::install();
+    tokio::spawn(metrics::upkeep(recorder.clone(), stop.clone()));
     let mut options = Options::new(args.base_uri.clone(), args.default_ttl);
     options.meter = Some(Meter::new());
     options.pages.metrics = Arc::new(move || recorder.render());
@@ -69,12 +63,4 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
         stop.cancel();
     });
     Ok(())
-}
-
-async fn fold(recorder: PrometheusHandle) {
-    let mut every = tokio::time::interval(FOLD_EVERY);
-    loop {
-        every.tick().await;
-        recorder.run_upkeep();
-    }
 }

@@ -23,12 +23,14 @@ pub(super) fn run(global: &Global, args: &ServeArgs) -> Result<Exit, Failure> {
         tracing::warn!("{warning}");
     }
     let metrics = telemetry::metrics::install();
-    let render = Arc::new(move || metrics.render());
+    let shown = metrics.clone();
+    let render = Arc::new(move || shown.render());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let announce = args.announce;
     runtime.block_on(async move {
         let stop = CancellationToken::new();
         let second = on_signals(stop.clone())?;
+        tokio::spawn(telemetry::metrics::upkeep(metrics, stop.clone()));
         tokio::select! {
             ended = app::run(loaded.config, render, |addresses| ready(addresses, announce), stop) => {
                 ended.map(|()| Exit::Done).map_err(|fault| Failure { exit: Exit::Failed, message: fault.to_string() })

@@ -8,6 +8,10 @@ use crate::{
     },
 };
 use metrics::{Counter, Gauge, counter, gauge};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Kask fails for some keys while it answers for others: one failure does not make it away.
+const KASK_FAILURES_IN_A_ROW: u32 = 5;
 
 /// The handles of one stash.
 pub struct StashMetrics {
@@ -24,6 +28,10 @@ pub struct StashMetrics {
     pub oldest_seconds: Gauge,
     pub damaged: Gauge,
     pub mirror_unclean: Gauge,
+    redis_up: Gauge,
+    kask_up: Gauge,
+    /// Kask's failures since its last answer; a few in a row mean that it is away.
+    kask_failures: AtomicU32,
 }
 
 const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
@@ -32,7 +40,7 @@ impl StashMetrics {
     pub fn new(stash: &str) -> StashMetrics {
         let name = || stash.to_owned();
         let served = |by: &'static str| counter!("decant_reads_total", "stash" => name(), "served_by" => by);
-        StashMetrics {
+        let metrics = StashMetrics {
             served_by_kask: served("kask"),
             served_by_redis: served("redis"),
             served_by_none: served("none"),
@@ -45,8 +53,28 @@ impl StashMetrics {
             oldest_seconds: gauge!("decant_outbox_oldest_seconds", "stash" => name()),
             damaged: gauge!("decant_damaged_intents", "stash" => name()),
             mirror_unclean: gauge!("decant_mirror_unclean", "stash" => name()),
+            redis_up: gauge!("decant_tier_up", "stash" => name(), "tier" => "redis"),
+            kask_up: gauge!("decant_tier_up", "stash" => name(), "tier" => "kask"),
+            kask_failures: AtomicU32::new(0),
             stash: name(),
+        };
+        // Nothing has failed yet.
+        metrics.kask_up.set(1.0);
+        metrics
+    }
+
+    /// Kask answered, or failed to.
+    pub(super) fn kask_answered(&self, well: bool) {
+        if well {
+            self.kask_failures.store(0, Ordering::Relaxed);
+            self.kask_up.set(1.0);
+        } else if self.kask_failures.fetch_add(1, Ordering::Relaxed) + 1 == KASK_FAILURES_IN_A_ROW {
+            self.kask_up.set(0.0);
         }
+    }
+
+    pub(super) fn redis_is_up(&self, up: bool) {
+        self.redis_up.set(if up { 1.0 } else { 0.0 });
     }
 
     /// Marks the phase in force.

@@ -114,7 +114,9 @@ impl World for Tiers {
     }
 
     async fn kask_get(&self, key: &Key, until: Millis) -> KaskGot {
-        match self.kask.get(key, self.instant(until), &current_forward()).await {
+        let got = self.kask.get(key, self.instant(until), &current_forward()).await;
+        self.metrics.kask_answered(!matches!(got, KaskRead::Error(_)));
+        match got {
             KaskRead::Hit(body) => KaskGot::Hit(body),
             KaskRead::Miss => KaskGot::Miss,
             KaskRead::Error(error) => KaskGot::Error(error.to_string()),
@@ -127,6 +129,7 @@ impl World for Tiers {
             Content::Body(body) => self.kask.put(key, body.clone(), deadline, &forward).await,
             Content::Nothing => self.kask.delete(key, deadline, &forward).await,
         };
+        self.metrics.kask_answered(matches!(written, KaskWrite::Done | KaskWrite::Refused(_)));
         match written {
             KaskWrite::Done => KaskPut::Done,
             KaskWrite::Refused(error) => KaskPut::Refused(error.to_string()),
