@@ -8,5 +8,6 @@ mod float;
 pub mod json;
 pub mod key;
 pub mod php;
+pub mod show;
 pub mod transcode;
 pub mod value;
