@@ -5,8 +5,13 @@
 //! (`decant … | head -1`) is no error.
 
 mod check;
+mod client;
+mod inspect;
 mod kask;
 mod output;
+mod phase;
+mod status;
+mod text;
 
 pub use output::{Failure, Output};
 
@@ -48,6 +53,9 @@ pub struct Global {
         default_value = "http://127.0.0.1:9081"
     )]
     pub admin: String,
+    /// A file with the admin listener's token [default: DECANT_ADMIN_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// One JSON document on standard output, and nothing else
     #[arg(long, global = true)]
     pub json: bool,
@@ -74,8 +82,14 @@ impl From<LogFormatArg> for LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Report every fault of the configuration at once; nothing is bound
+    /// Report every fault of the configuration at once, then try every tier; nothing is bound
     Check(check::CheckArgs),
+    /// Phases, tiers and outbox of a running decant on one screen
+    Status,
+    /// The phase of a stash: show it, move to another, tell its history
+    Phase(phase::PhaseArgs),
+    /// One key in both tiers: bytes, decoded value, TTL, intents
+    Inspect(inspect::InspectArgs),
     /// Serve Kask's HTTP API from a store in one file
     Kask(kask::KaskArgs),
 }
@@ -126,6 +140,9 @@ pub fn run(cli: &Cli) -> Exit {
     let mut output = Output::of_process();
     let result = match &cli.command {
         Command::Check(args) => check::run(&cli.global, args, &mut output),
+        Command::Status => status::run(&cli.global, &mut output),
+        Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),
     };
     output.end(result)

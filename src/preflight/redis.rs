@@ -146,7 +146,7 @@ fn todo(why: &str) -> &'static str {
         }
         _ if why.contains("LOADING") => "Redis is loading its data: try again when it has",
         _ if why.contains("reset") || why.contains("closed") => {
-            "something closes the connection at once: is it Redis, and is this host allowed (bind, protected-mode)?"
+            "something closes the connection at once: is it Redis and no proxy, and may this host use it (bind, protected-mode)?"
         }
         _ => "start Redis, or correct the host and port of redis.url",
     }
