@@ -58,7 +58,7 @@ impl Problem {
             "instance": instance,
         });
         if let Some(document) = document.as_object_mut() {
-            document.extend(self.more);
+            document.extend(*self.more);
         }
         let mut answer = Response::new(Reply::whole(format!("{document:#}\n")));
         *answer.status_mut() = self.status;
