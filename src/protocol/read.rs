@@ -67,11 +67,11 @@ impl<W: World> Reading<'_, W> {
             Phase::RedisOnly | Phase::DualWrite => self.redis_store().await,
             Phase::KaskFirst => match self.site.pending_of(self.key) {
                 Pending::No if !latest => self.kask_then_redis().await,
-                known => self.redis_asked_first(known).await,
+                known => self.redis_asked_first(known, latest).await,
             },
             Phase::RedisStandby => match self.site.pending_of(self.key) {
                 Pending::No => self.kask_stands().await,
-                known => self.redis_asked_first(known).await,
+                known => self.redis_asked_first(known, false).await,
             },
             Phase::KaskOnly => self.kask_stands().await,
         }
@@ -95,8 +95,8 @@ impl<W: World> Reading<'_, W> {
         })
     }
 
-    /// The tiers may differ for this key: the record decides.
-    async fn redis_asked_first(&self, known: Pending) -> Try {
+    /// The tiers may differ for this key, and then the record decides; or the client asks for what the sequencer, Redis, has.
+    async fn redis_asked_first(&self, known: Pending, latest: bool) -> Try {
         let seen = match self.redis_read().await {
             Ok(seen) => seen,
             Err(refusal @ Refusal::Fence(_)) => return self.refused(refusal),
@@ -113,7 +113,7 @@ impl<W: World> Reading<'_, W> {
                 (Stored::Absent, Newest::Old) => self.kask_as_always().await,
                 (value, _) => Try::Answer(self.stored(value)),
             },
-            None if !checked && seen.value != Stored::Absent => Try::Answer(self.stored(seen.value)),
+            None if (latest || !checked) && seen.value != Stored::Absent => Try::Answer(self.stored(seen.value)),
             None => self.kask_as_always().await,
         }
     }
