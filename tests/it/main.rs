@@ -1,6 +1,7 @@
 //! decant's integration tests.
 // clippy.toml allows this in #[test] functions only; here the helpers are tests as well.
 #![allow(clippy::unwrap_used)]
+mod admin;
 mod cli_config;
 mod liar;
 mod mediawiki;
