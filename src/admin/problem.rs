@@ -2,7 +2,7 @@
 
 use crate::http::Reply;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -12,15 +12,14 @@ pub(super) struct Problem {
     status: StatusCode,
     kind: &'static str,
     detail: String,
-    /// Boxed: most problems have none, and errors travel through every call.
-    more: Box<Map<String, Value>>,
+    more: Vec<(&'static str, Value)>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// `kind` is the end of the problem's type, `urn:decant:problem:<kind>`: what programs compare. `detail` is for people.
     pub(super) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, kind, detail: detail.into(), more: Box::default(), headers: Vec::new() }
+        Problem { status, kind, detail: detail.into(), more: Vec::new(), headers: Vec::new() }
     }
 
     pub(super) fn no_such_page() -> Problem {
@@ -33,8 +32,8 @@ impl Problem {
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    pub(super) fn with(mut self, name: &str, value: Value) -> Problem {
-        self.more.insert(name.to_owned(), value);
+    pub(super) fn with(mut self, name: &'static str, value: Value) -> Problem {
+        self.more.push((name, value));
         self
     }
 
@@ -58,7 +57,7 @@ impl Problem {
             "instance": instance,
         });
         if let Some(document) = document.as_object_mut() {
-            document.extend(*self.more);
+            document.extend(self.more.into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
         let mut answer = Response::new(Reply::whole(format!("{document:#}\n")));
         *answer.status_mut() = self.status;

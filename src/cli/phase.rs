@@ -111,7 +111,7 @@ fn rows(view: &PhaseView, now_unix_ms: u64) -> Vec<(String, String)> {
         ("since", format!("{}, {}", ago(record.since_unix_ms, now_unix_ms), plain(&record.since))),
         ("by", plain(&record.by)),
         ("reason", plain(&record.reason)),
-        ("moved by", if view.own { "this decant".to_owned() } else { plain(&record.member) }),
+        ("owner", if view.own { "this decant".to_owned() } else { plain(&record.member) }),
     ];
     if let Some(since) = &record.kask_stale_since {
         rows.push(("kask", format!("writes have gone past it since {}", plain(since))));

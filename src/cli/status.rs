@@ -75,7 +75,7 @@ fn phase_rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -
     let since = ago(record.since_unix_ms, now_unix_ms);
     row("since", format!("{since}, by {}{forced}: {}", plain(&record.by), plain(&record.reason)));
     let whose = if stash.own { "this decant".to_owned() } else { plain(&record.member) };
-    row("moved by", whose);
+    row("owner", whose);
     if let Some(since) = &record.kask_stale_since {
         row("kask", styled("33", &format!("writes have gone past it since {}", plain(since))));
     }

@@ -342,8 +342,9 @@ impl Mover {
         let fence = self.fence_of(record);
         for (shard, view) in self.stash.views.iter().enumerate() {
             let version = view.last().and_then(|seen| seen.fence_version);
-            let raised = version.is_some_and(|version| version >= record.version);
-            if !raised && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await {
+            if version.is_none_or(|version| version < record.version)
+                && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await
+            {
                 tracing::debug!(stash = self.stash.name, shard, why, "the fence is not raised yet");
             }
         }
