@@ -1,1 +1,2 @@
 //! decant's integration tests.
+mod simulation;
