@@ -77,8 +77,8 @@ impl Log {
         self.ops.len() - 1
     }
 
-    /// The client has heard.
-    pub fn end_write(&mut self, op: usize, answer: &WriteAnswer) {
+    /// The client has heard. `strict`: as of a read.
+    pub fn end_write(&mut self, op: usize, answer: &WriteAnswer, strict: bool) {
         let event = self.event();
         let (key, begun) = (self.ops[op].key.clone(), self.ops[op].begun);
         match answer {
@@ -90,8 +90,9 @@ impl Log {
                 self.ops[op].failed = true;
                 let values: Vec<&Option<Bytes>> = self.ops.iter().map(|o| &o.value).chain(self.initial.values()).collect();
                 let could = values.into_iter().flatten().any(|v| self.may_hold(&key, &Some(v.clone()), begun));
-                if !could && !self.was_evicted(&key) {
-                    self.fail(format!("add is told that {key:?} exists, but its value was deleted before"));
+                if strict && !could && !self.was_evicted(&key) {
+                    let history = self.history(&key);
+                    self.fail(format!("an add that began at event {begun} is told that there is a value: {history}"));
                 }
             }
             WriteAnswer::Refused(_) | WriteAnswer::Unavailable { unknown: false, .. } => self.ops[op].failed = true,

@@ -237,8 +237,11 @@ impl Schedule {
         self.mover.state = State::Raised { at };
     }
 
-    fn settle_move(&mut self, _at: Millis) {
-        let settled = self.mover.no_other_direction(&self.sim());
+    /// A decant whose look is fresh reads Kask by what it believes. So a move is not over before every fresh look was sent after its fence
+    /// was raised: else a decant that is two moves behind reads Kask in `kask-first` while others write Redis alone.
+    fn settle_move(&mut self, at: Millis) {
+        let seen_by_all = !self.mix.pause || self.sim().now > at + self.settings.look_fresh;
+        let settled = seen_by_all && self.mover.no_other_direction(&self.sim());
         if settled {
             self.sim().say(|| "the move has settled".into());
             self.mover.state = State::Settled;

@@ -485,7 +485,8 @@ async fn client_write(site: Arc<Site<SimWorld>>, key: Key, value: Option<Bytes>,
     write(&site, &key, &change, began, |answer| {
         let sim = &mut *world.sim();
         sim.say(|| format!("d{} client of op {op} is told {answer:?}", world.decant));
-        sim.log.end_write(op, &answer);
+        let strict = !site.settings.answer_before_copy && !sim.flags[sim.task].read.redis_failed;
+        sim.log.end_write(op, &answer, strict);
     })
     .await;
 }
