@@ -4,7 +4,10 @@
 //! and when the phase moves. What is checked stands in [`checker`]; how moves behave, in [`mover`].
 //! `DECANT_SIM_SEED` (the first seed) and `DECANT_SIM_SCHEDULES` (how many) choose other schedules.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test may
+
 pub mod checker;
+pub mod harm;
 pub mod kask;
 pub mod mover;
 pub mod scenarios;

@@ -88,7 +88,8 @@ impl Log {
             }
             WriteAnswer::Exists => {
                 self.ops[op].failed = true;
-                let values: Vec<&Option<Bytes>> = self.ops.iter().map(|o| &o.value).chain(self.initial.values()).collect();
+                let values: Vec<&Option<Bytes>> =
+                    self.ops.iter().map(|o| &o.value).chain(self.initial.values()).collect();
                 let could = values.into_iter().flatten().any(|v| self.may_hold(&key, &Some(v.clone()), begun));
                 if strict && !could && !self.was_evicted(&key) {
                     let history = self.history(&key);
@@ -142,7 +143,11 @@ impl Log {
     pub fn check_final(&mut self, key: &Key, tier: &str, value: &Option<Bytes>) {
         if !self.may_hold(key, value, u64::MAX) {
             let history = self.history(key);
-            self.fail(format!("{tier} holds {} for {}, which an acknowledged write follows: {history}", name(value), show(key)));
+            self.fail(format!(
+                "{tier} holds {} for {}, which an acknowledged write follows: {history}",
+                name(value),
+                show(key)
+            ));
         }
     }
 
@@ -161,8 +166,9 @@ impl Log {
     fn history(&self, key: &Key) -> String {
         let initial = self.initial.get(key).map(name).unwrap_or_default();
         let ops = self.ops.iter().filter(|op| op.key == *key);
-        let told: Vec<String> =
-            ops.map(|op| format!("{} [{}..{}]", name(&op.value), op.begun, op.acked.map_or("?".into(), |a| a.to_string()))).collect();
+        let told: Vec<String> = ops
+            .map(|op| format!("{} [{}..{}]", name(&op.value), op.begun, op.acked.map_or("?".into(), |a| a.to_string())))
+            .collect();
         format!("at first {initial}; {}", told.join(", "))
     }
 }

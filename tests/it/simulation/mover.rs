@@ -20,8 +20,11 @@ use std::collections::BTreeMap;
 enum State {
     Settled,
     /// Every decant below `next` has promised not to write alone.
-    Promising { to: Phase, next: usize },
-    Raised { at: Millis },
+    Promising {
+        to: Phase,
+        next: usize,
+    },
+    Raised,
 }
 
 /// The phase record, and who moves it.
@@ -29,6 +32,7 @@ pub struct Mover {
     phase: Phase,
     version: u64,
     state: State,
+    raised_at: Millis,
     moves_left: u32,
     /// The record is shared: every member may act on it, not only the one that the fence names.
     shared: bool,
@@ -44,6 +48,7 @@ impl Mover {
             phase,
             version: 1,
             state: State::Settled,
+            raised_at: 0,
             moves_left,
             shared,
             uncopied: BTreeMap::new(),
@@ -101,7 +106,10 @@ impl Mover {
             (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean,
             (Phase::KaskFirst, Phase::RedisStandby) => self.backfilled(keys, sim),
             (Phase::KaskFirst, Phase::DualWrite) => !self.evicted,
-            (Phase::RedisOnly, Phase::DualWrite) => sim.kask.flights.is_empty(),
+            // Kask was emptied at least a lease after `redis-only` began.
+            (Phase::RedisOnly, Phase::DualWrite) => {
+                sim.now >= self.raised_at + sim.lease && sim.kask.flights.is_empty()
+            }
             _ => true,
         }
     }
@@ -172,7 +180,7 @@ impl Schedule {
             State::Settled if begin && self.mover.moves_left > 0 => self.begin_move(),
             State::Settled => {}
             State::Promising { to, next } => self.promise(to, next),
-            State::Raised { at } => self.settle_move(at),
+            State::Raised => self.settle_move(),
         }
     }
 
@@ -234,13 +242,14 @@ impl Schedule {
         }
         (self.mover.version, self.mover.phase) = (fence.version, to);
         let at = self.sim().now;
-        self.mover.state = State::Raised { at };
+        self.mover.raised_at = at;
+        self.mover.state = State::Raised;
     }
 
     /// A decant whose look is fresh reads Kask by what it believes. So a move is not over before every fresh look was sent after its fence
     /// was raised: else a decant that is two moves behind reads Kask in `kask-first` while others write Redis alone.
-    fn settle_move(&mut self, at: Millis) {
-        let seen_by_all = !self.mix.pause || self.sim().now > at + self.settings.look_fresh;
+    fn settle_move(&mut self) {
+        let seen_by_all = !self.mix.pause || self.sim().now > self.mover.raised_at + self.settings.look_fresh;
         let settled = seen_by_all && self.mover.no_other_direction(&self.sim());
         if settled {
             self.sim().say(|| "the move has settled".into());

@@ -9,8 +9,8 @@ use decant::{
         Fence, Rules, Safeguard,
         pending::Look,
         world::{
-            Applied, Claimed, Content, Digest, Direction, Held, Millis, Newest, Owned, Record, Refusal, Seen, Settled, Stored,
-            Taken, Token,
+            Applied, Claimed, Content, Digest, Direction, Held, Millis, Newest, Owned, Record, Refusal, Seen, Settled,
+            Stored, Taken, Token,
         },
     },
 };
@@ -276,9 +276,7 @@ impl Shard {
         let tries = taken.iter().filter_map(|t| entry.intents.remove(t)).map(|gone| gone.tries).max().unwrap_or(0);
         entry.intents.insert(intent, Intent { born: now_ms, tries, damaged: None });
         let answer = match kept.record.direction {
-            Direction::ToKask => {
-                Claimed::ToKask { generation: kept.generation, held: entry.held(kept.record.newest) }
-            }
+            Direction::ToKask => Claimed::ToKask { generation: kept.generation, held: entry.held(kept.record.newest) },
             Direction::ToRedis => Claimed::ToRedis,
         };
         self.successors.extend(taken.into_iter().map(|old| (old, intent)));

@@ -10,11 +10,12 @@ use super::{
 use decant::{
     codec::key::Key,
     protocol::{
-        Fence, Rules, World, reap,
+        Fence, Rules, World,
         pending::Look,
+        reap,
         world::{
-            Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled, Stored, Taken,
-            Token, Unheard,
+            Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
+            Stored, Taken, Token, Unheard,
         },
     },
 };
@@ -388,8 +389,8 @@ pub async fn look_on(site: Arc<decant::protocol::Site<SimWorld>>) {
     loop {
         let sent = site.world.now();
         if let Ok((look, fence)) = site.world.look().await {
-            site.pending[0].looked(look, sent);
             site.beliefs.learn(fence.as_ref());
+            site.pending[0].looked(look, sent);
         }
         site.world.sleep(100).await;
     }
