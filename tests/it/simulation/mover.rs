@@ -103,7 +103,7 @@ impl Mover {
         let promised = sim.rules.holds(Safeguard::Members);
         match (self.phase, to) {
             (Phase::RedisStandby, _) if alone && promised => false,
-            (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean,
+            (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean(),
             (Phase::KaskFirst, Phase::RedisStandby) => self.backfilled(keys, sim),
             (Phase::KaskFirst, Phase::DualWrite) => !self.evicted,
             // Kask was emptied at least a lease after `redis-only` began.
@@ -126,7 +126,7 @@ impl Mover {
                     }
                 }
             }
-            (Phase::KaskOnly, Phase::RedisStandby) => sim.unclean = true,
+            (Phase::KaskOnly, Phase::RedisStandby) => sim.forced = true,
             _ => {}
         }
     }
@@ -163,7 +163,7 @@ impl Mover {
                 }
                 Phase::RedisStandby => {
                     sim.log.check_final(key, "Kask", &kask);
-                    let known = sim.unclean;
+                    let known = sim.unclean();
                     sim.log.check_same(key, &redis, &kask, &[lost, known]);
                 }
                 // Redis is retired.

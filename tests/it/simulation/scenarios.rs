@@ -194,6 +194,22 @@ fn reads_that_overslept_are_refused() {
     run_all(&mix, env("DECANT_SIM_SEED", 1), 10_000);
 }
 
+/// A write alone that slept after it was noted must not be sent when the note has been healed meanwhile: nobody would know of it.
+#[test]
+fn lone_writes_that_overslept_are_refused() {
+    let mix = Mix {
+        starts: &[RedisStandby],
+        moves: 0,
+        keys: 1..2,
+        ops: 2..6,
+        ops_weights: [3, 1, 0, 0],
+        faults: 6,
+        percents: &[(Fault::Cut, 30), (Fault::Stall, 60)],
+        ..EVERYTHING
+    };
+    run_all(&mix, env("DECANT_SIM_SEED", 1), 10_000);
+}
+
 /// At most so many schedules until a missing safeguard must have shown.
 const SHOWS_WITHIN: u64 = 20_000;
 

@@ -7,7 +7,7 @@ use super::{
     mover::Mover,
     scenarios::Mix,
     shard::Shard,
-    world::{Sim, SimWorld, TaskFlags, Wait, look_on, reap_on},
+    world::{Sim, SimWorld, TaskFlags, Wait, heal_on, look_on, reap_on},
 };
 use bytes::Bytes;
 use decant::{
@@ -107,7 +107,8 @@ impl Schedule {
             faults_left: rng.u32(0..=mix.faults),
             cut: vec![false; count],
             full: false,
-            unclean: false,
+            forced: false,
+            journal: Vec::new(),
             stragglers: Vec::new(),
             log: Log::default(),
             task: 0,
@@ -150,7 +151,7 @@ impl Schedule {
             let old = (self.rng.u32(0..4) > 0).then(|| Bytes::from(format!("{}0", show(key))));
             let copied = match phase {
                 Phase::RedisOnly => false,
-                Phase::DualWrite | Phase::KaskFirst => self.rng.bool(),
+                Phase::DualWrite | Phase::KaskFirst => self.rng.u32(0..3) > 0,
                 Phase::RedisStandby | Phase::KaskOnly => true,
             };
             if let Some(old) = &old {
@@ -178,6 +179,7 @@ impl Schedule {
         let site = Site::new(world, rules, self.settings.clone(), beliefs, 1);
         self.spawn(decant, Kind::Standing, Box::pin(look_on(site.clone())));
         self.spawn(decant, Kind::Standing, Box::pin(reap_on(site.clone())));
+        self.spawn(decant, Kind::Standing, Box::pin(heal_on(site.clone())));
         let started = Decant { site, alive: true };
         if decant < self.decants.len() { self.decants[decant] = started } else { self.decants.push(started) }
     }

@@ -10,11 +10,13 @@ use super::{
 use decant::{
     codec::key::Key,
     protocol::{
-        Fence, Rules, World,
+        Fence, Rules, Site, World,
+        copy::Ended,
+        mirror::Mirror,
         pending::Look,
         reap,
         world::{
-            Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
+            Applied, Background, By, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
             Stored, Taken, Token, Unheard,
         },
     },
@@ -45,6 +47,15 @@ pub struct TaskFlags {
 /// A script that was given up on and reaches the shard later.
 type Straggler = (String, Box<dyn FnOnce(&mut Shard, Millis) + Send>);
 
+/// A line of a decant's journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alone {
+    decant: usize,
+    key: Key,
+    version: u64,
+    noted_at: Millis,
+}
+
 /// Everything there is besides the tasks.
 pub struct Sim {
     pub now: Millis,
@@ -59,7 +70,10 @@ pub struct Sim {
     pub cut: Vec<bool>,
     /// The shard takes no new values.
     pub full: bool,
-    pub unclean: bool,
+    /// `kask-only` was left backwards.
+    pub forced: bool,
+    /// What was written to Kask alone and is not mirrored yet. While there is any, the mirror is unclean.
+    pub journal: Vec<Alone>,
     pub stragglers: Vec<Straggler>,
     pub log: Log,
     /// The task that is being polled, and what it waits for.
@@ -85,6 +99,10 @@ impl Sim {
             self.faults_left -= 1;
         }
         hit
+    }
+
+    pub fn unclean(&self) -> bool {
+        self.forced || !self.journal.is_empty()
     }
 
     fn flags(&mut self) -> &mut ReadFlags {
@@ -368,13 +386,13 @@ impl World for SimWorld {
         }
     }
 
-    async fn note_alone(&self, key: &Key, _version: u64) -> Result<(), Unheard> {
+    async fn note_alone(&self, key: &Key, version: u64) -> Result<(), Unheard> {
         self.pause(Wait::Ready).await;
         {
             let sim = &mut *self.sim();
             let task = sim.task;
             sim.flags[task].alone = true;
-            sim.unclean = true;
+            sim.journal.push(Alone { decant: self.decant, key: key.clone(), version, noted_at: sim.now });
             sim.say(|| format!("d{} notes that {} is written alone", self.decant, show(key)));
         }
         self.pause(Wait::Ready).await;
@@ -385,7 +403,7 @@ impl World for SimWorld {
 }
 
 /// The look task of a decant: what is pending, and which phase is in force.
-pub async fn look_on(site: Arc<decant::protocol::Site<SimWorld>>) {
+pub async fn look_on(site: Arc<Site<SimWorld>>) {
     loop {
         let sent = site.world.now();
         if let Ok((look, fence)) = site.world.look().await {
@@ -397,7 +415,7 @@ pub async fn look_on(site: Arc<decant::protocol::Site<SimWorld>>) {
 }
 
 /// The reaper task of a decant.
-pub async fn reap_on(site: Arc<decant::protocol::Site<SimWorld>>) {
+pub async fn reap_on(site: Arc<Site<SimWorld>>) {
     let mut watch = reap::Watch::default();
     loop {
         if let Ok(listed) = site.world.expired().await {
@@ -407,5 +425,32 @@ pub async fn reap_on(site: Arc<decant::protocol::Site<SimWorld>>) {
             }
         }
         site.world.sleep(500).await;
+    }
+}
+
+/// The task that heals what a decant wrote alone, once it reaches the shard again: a lease after it was noted, and only while the phase is
+/// the one it was written under.
+pub async fn heal_on(site: Arc<Site<SimWorld>>) {
+    let world = &site.world;
+    loop {
+        let (now, belief) = (world.now(), site.belief());
+        let ripe = |line: &&Alone| {
+            line.decant == world.decant
+                && line.version == belief.fence.version
+                && now >= line.noted_at + site.settings.lease
+        };
+        let next = world.sim().journal.iter().find(ripe).cloned();
+        if let Some(line) = next {
+            let (intent, deadline) = (world.token(), now + site.settings.copy_window);
+            if world.mark(&line.key, &belief.text, intent, deadline).await.is_ok() {
+                let mirror = Mirror { site: &site, key: &line.key, intent, deadline, by: By::Reaper };
+                if matches!(mirror.from_kask().await, Ended::Settled { .. }) {
+                    let sim = &mut *world.sim();
+                    sim.say(|| format!("d{} has healed {}, written alone", world.decant, show(&line.key)));
+                    sim.journal.retain(|other| *other != line);
+                }
+            }
+        }
+        world.sleep(700).await;
     }
 }
