@@ -3,7 +3,7 @@
 use super::{
     Rng,
     checker::{Log, show},
-    kask::Kask,
+    kask::{HOLD, Kask},
     mover::Mover,
     scenarios::Mix,
     shard::Shard,
@@ -29,6 +29,9 @@ use std::{
 const STEPS_MAX: u32 = 4_000;
 /// Rounds of clock steps in which everything must have drained: many leases.
 const ROUNDS_MAX: u32 = 200;
+
+// No flight outlives the lease of the intent it was sent for.
+const _: () = assert!(HOLD + Settings::DEFAULT.copy_window < Settings::DEFAULT.lease);
 
 pub struct Decant {
     pub site: Arc<Site<SimWorld>>,

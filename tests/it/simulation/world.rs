@@ -87,8 +87,7 @@ pub struct Sim {
 impl Sim {
     pub fn say(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            let line = format!("{:>7} ms  {}", self.now, what());
-            trace.push(line);
+            trace.push(format!("{:>7} ms  {}", self.now, brief(&what())));
         }
     }
 
@@ -237,6 +236,18 @@ impl SimWorld {
     pub async fn expired(&self) -> Result<Vec<(Token, Key)>, Unheard> {
         self.finishing("EXPIRED".into(), Millis::MAX, false, |shard, now| shard.expired(0, 100, now)).await
     }
+}
+
+/// Leaves out what is the same everywhere, and the bytes of digests.
+fn brief(line: &str) -> String {
+    let line = line.replace(", stash: \"s\", shards: \"x\"", "");
+    let mut parts = line.split("Digest([");
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digest, rest) = part.split_once("])").unwrap_or((part, ""));
+        told.push_str(&format!("digest {}{rest}", digest.split(',').next().unwrap_or_default()));
+    }
+    told
 }
 
 fn short(token: Token) -> String {
