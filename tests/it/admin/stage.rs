@@ -11,7 +11,7 @@ use decant::{
         AfterLoss, Distribution, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, RedisConfig,
         RedisUrl as ConfigUrl, Replication, Secret, Serialization, ShardConfig, StashConfig,
     },
-    dialect::{About, Answer, BaseUri, Context, KeyValue as _, Operation, Verb},
+    dialect::{About, Answer, Context, KeyValue as _, Operation, Verb},
     http::{Limits, serve},
     kask_server::{self, RedbStore},
     outbox::{Outbox, OutboxSettings},
@@ -69,7 +69,7 @@ impl Stage {
         let (dir, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
         let store = RedbStore::open(&dir.path().join("kask.redb")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let options = kask_server::Options::new(BaseUri::new(BASE).unwrap(), 0);
+        let options = kask_server::Options::new(BASE.parse().unwrap(), 0);
         let running = kask_server::spawn(listener, Arc::new(store), options, stop.clone()).unwrap();
         Stage { redis, kask_url: format!("http://{}{BASE}", running.addr), dir, stop }
     }
