@@ -2,24 +2,21 @@
 //!
 //! # Layers (imports only point down)
 //! ```text
-//! cli                       one file a subcommand
-//! app                       the only place that builds: config -> listeners, tasks, drain
-//! data   admin              the two listeners
-//! preflight                 tries every tier of a configuration once
-//! stash                     one store: takes an operation, reads the phase once, runs the plan
-//! phase/mover, outbox       a move; intents, fence, pending keys, reaper
-//! tier   kask_server        the two stores; the embedded Kask
-//! dialect  http             Kask's HTTP API, in and out; accept loop, limits, drain
-//! config  telemetry
-//! protocol                  what to do next: pure, no I/O, no clock
-//! phase  codec              pure leaves
+//! cli                      one file a subcommand
+//! app                      the only place that builds: config -> listeners, tasks, drain
+//! admin  preflight         the operator's listener; every tier of a config tried once
+//! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
+//! outbox  kask_server      intents, records and fence on Redis; the embedded Kask
+//! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
+//! http  telemetry          accept loop, limits, drain; logs and metrics
+//! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
+//! phase  codec             leaves
 //! ```
 pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod codec;
 pub mod config;
-pub mod data;
 pub mod dialect;
 pub mod http;
 pub mod kask_server;
