@@ -1,26 +1,189 @@
-//! stand-in
-use crate::{config::Secret, dialect::About, http::Reply, stash::mover::Mover};
-use http::{Request, Response};
+//! The admin listener: health, metrics, status, and moves between phases.
+//!
+//! `route` turns a method and a path into a [`Route`], `gate` says whether the client may, the other modules answer.
+//! There is no CORS: no page of another site reads an answer, and a `PUT` must be `application/json`, which no form can send.
+
+mod console;
+mod gate;
+mod moves;
+mod outbox;
+mod problem;
+mod route;
+mod status;
+pub mod views;
+
+use crate::{
+    config::Secret,
+    dialect::About,
+    http::{BodyFault, BodyRoom, Limits, Reply, discard, read_body},
+    stash::mover::Mover,
+};
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use std::{convert::Infallible, future::Ready, sync::Arc};
+use problem::Problem;
+use route::{Resource, Route};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
+use tokio::{sync::Semaphore, time::Instant};
+
+/// The largest body of a request, in bytes: a move with its reason.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Inspections at once: each may hold a large value of each tier.
+const INSPECTIONS_MAX: usize = 4;
+
+/// What an [`Admin`] is built from.
 pub struct AdminParts {
+    /// One for each stash.
     pub movers: Vec<Arc<Mover>>,
+    /// Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// None: anybody who reaches the listener may do everything. Then it must listen on loopback only.
     pub token: Option<Secret>,
     pub about: About,
 }
+
+/// The admin API: a hyper service, made for [`crate::http::serve`].
 #[derive(Clone)]
-pub struct Admin;
+pub struct Admin(Arc<Inner>);
+
+struct Inner {
+    parts: AdminParts,
+    started: Instant,
+    limits: Limits,
+    room: BodyRoom,
+    inspections: Semaphore,
+}
+
 impl Admin {
-    pub fn new(_: AdminParts) -> Admin {
-        Admin
+    pub fn new(parts: AdminParts) -> Admin {
+        let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
+        let room = BodyRoom::new(&limits);
+        let inspections = Semaphore::new(INSPECTIONS_MAX);
+        Admin(Arc::new(Inner { parts, started: Instant::now(), limits, room, inspections }))
     }
 }
+
 impl hyper::service::Service<Request<Incoming>> for Admin {
     type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Reply>, Infallible>>;
-    fn call(&self, _: Request<Incoming>) -> Self::Future {
-        std::future::ready(Ok(Response::new(Reply::empty())))
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let inner = self.0.clone();
+        Box::pin(async move { Ok(inner.handle(request).await) })
     }
+}
+
+type Answered = Result<Response<Reply>, Problem>;
+
+impl Inner {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Reply> {
+        let (head, mut body) = request.into_parts();
+        let path = head.uri.path();
+        let answered = match self.route(&head) {
+            Ok(route) => self.answer(route, &head, &mut body).await,
+            Err(problem) => Err(problem),
+        };
+        let mut answer = answered.unwrap_or_else(|problem| problem.into_response(path));
+        let headers = answer.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+
+    /// Who may not is not told what there is.
+    fn route<'a>(&self, head: &'a Parts) -> Result<Route<'a>, Problem> {
+        let stash = |name: &str| self.parts.movers.iter().position(|mover| mover.stash().name == name);
+        let resource = route::resource(head.uri.path());
+        if !matches!(resource, Some(ref open) if open.is_open()) {
+            gate::may(head, self.parts.token.as_ref())?;
+        }
+        route::route(resource, &head.method, stash)
+    }
+
+    async fn answer(&self, route: Route<'_>, head: &Parts, body: &mut Incoming) -> Answered {
+        let movers = &self.parts.movers;
+        let mover = || movers.get(route.stash).ok_or_else(Problem::no_such_page);
+        match route.resource {
+            Resource::Health => Ok(text("application/json", self.health())),
+            Resource::Ready => Ok(self.ready()),
+            Resource::Metrics => Ok(text("text/plain; version=0.0.4; charset=utf-8", (self.parts.metrics)())),
+            Resource::OpenApi => Ok(text("application/yaml", include_str!("admin/openapi.yaml").to_owned())),
+            Resource::Console => Ok(console::page(&status::status(movers, &self.parts.about, self.started))),
+            Resource::Status => json(StatusCode::OK, &status::status(movers, &self.parts.about, self.started)),
+            Resource::Stash(_) => json(StatusCode::OK, &status::stash(mover()?)),
+            Resource::Phase(_) if route.writes => {
+                let mover = mover()?.clone();
+                gate::is_json(head)?;
+                let asked = moves::parse(&self.body(body).await?)?;
+                moves::make(mover, asked).await
+            }
+            Resource::Phase(_) => moves::shown(mover()?),
+            Resource::History(_) => moves::history(mover()?.clone()).await,
+            Resource::Key(_, segment) => self.inspect(mover()?, segment).await,
+            Resource::Outbox(_) => {
+                let keys = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"));
+                json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)
+            }
+        }
+    }
+
+    /// Kask's shape.
+    fn health(&self) -> String {
+        let About { version, build_date, build_host, rustc } = &self.parts.about;
+        let about = serde_json::json!(
+            { "version": version, "build_date": build_date, "build_host": build_host, "rustc": rustc });
+        about.to_string()
+    }
+
+    fn ready(&self) -> Response<Reply> {
+        let ready = status::ready(&self.parts.movers);
+        let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json(status, &ready).unwrap_or_else(|problem| problem.into_response("/readyz"))
+    }
+
+    async fn inspect(&self, mover: &Mover, segment: &str) -> Answered {
+        let key = crate::codec::key::Key::from_url(segment.as_bytes())
+            .map_err(|fault| Problem::new(StatusCode::BAD_REQUEST, "bad-key", fault.to_string()))?;
+        let Ok(_place) = self.inspections.try_acquire() else {
+            return Err(Problem::busy("too many inspections are under way; try again"));
+        };
+        json(StatusCode::OK, &mover.stash().inspect(&key).await)
+    }
+
+    async fn body(&self, body: &mut Incoming) -> Result<bytes::Bytes, Problem> {
+        let fault = match read_body(body, &self.limits, &self.room).await {
+            Ok(held) => return Ok(held.bytes),
+            Err(fault) => fault,
+        };
+        if matches!(fault, BodyFault::TooLarge | BodyFault::NoRoom) {
+            discard(body).await;
+        }
+        let problem = match fault {
+            BodyFault::TooLarge => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                format!("the body is larger than {BODY_BYTES_MAX} bytes; shorten the reason"),
+            ),
+            BodyFault::TooSlow => Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", fault.to_string()),
+            BodyFault::NoRoom => Problem::busy("too many bodies are being held; try again"),
+            BodyFault::Broken => Problem::new(StatusCode::BAD_REQUEST, "bad-body", fault.to_string()),
+        };
+        Err(problem.with_header(header::CONNECTION, HeaderValue::from_static("close")))
+    }
+}
+
+fn text(content_type: &'static str, body: String) -> Response<Reply> {
+    let mut answer = Response::new(Reply::whole(body));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// One JSON document and a newline.
+fn json(status: StatusCode, document: &impl serde::Serialize) -> Answered {
+    let mut body = serde_json::to_string_pretty(document)
+        .map_err(|fault| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server-error", fault.to_string()))?;
+    body.push('\n');
+    let mut answer = text("application/json", body);
+    *answer.status_mut() = status;
+    Ok(answer)
 }

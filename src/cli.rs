@@ -5,9 +5,14 @@
 //! (`decant … | head -1`) is no error.
 
 mod check;
+mod client;
+mod inspect;
 mod kask;
 mod output;
+mod phase;
 mod serve;
+mod status;
+mod text;
 
 pub use output::{Failure, Output};
 
@@ -49,6 +54,9 @@ pub struct Global {
         default_value = "http://127.0.0.1:9081"
     )]
     pub admin: String,
+    /// A file with the admin listener's token [default: DECANT_ADMIN_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// One JSON document on standard output, and nothing else
     #[arg(long, global = true)]
     pub json: bool,
@@ -75,10 +83,16 @@ impl From<LogFormatArg> for LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Report every fault of the configuration at once; nothing is bound
+    /// Report every fault of the configuration at once, then try every tier; nothing is bound
     Check(check::CheckArgs),
     /// Run the proxy
     Serve(serve::ServeArgs),
+    /// Phases, tiers and outbox of a running decant on one screen
+    Status,
+    /// The phase of a stash: show it, move to another, tell its history
+    Phase(phase::PhaseArgs),
+    /// One key in both tiers: bytes, decoded value, TTL, intents
+    Inspect(inspect::InspectArgs),
     /// Serve Kask's HTTP API from a store in one file
     Kask(kask::KaskArgs),
 }
@@ -130,6 +144,9 @@ pub fn run(cli: &Cli) -> Exit {
     let result = match &cli.command {
         Command::Check(args) => check::run(&cli.global, args, &mut output),
         Command::Serve(args) => serve::run(&cli.global, args),
+        Command::Status => status::run(&cli.global, &mut output),
+        Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),
     };
     output.end(result)

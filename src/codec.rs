@@ -9,5 +9,6 @@ mod float;
 pub mod json;
 pub mod key;
 pub mod php;
+pub mod show;
 pub mod transcode;
 pub mod value;

@@ -5,6 +5,7 @@
 //! cli                       one file a subcommand
 //! app                       the only place that builds: config -> listeners, tasks, drain
 //! data   admin              the two listeners
+//! preflight                 tries every tier of a configuration once
 //! stash                     one store: takes an operation, reads the phase once, runs the plan
 //! phase/mover, outbox       a move; intents, fence, pending keys, reaper
 //! tier   kask_server        the two stores; the embedded Kask
@@ -24,6 +25,7 @@ pub mod http;
 pub mod kask_server;
 pub mod outbox;
 pub mod phase;
+pub mod preflight;
 pub mod protocol;
 pub mod stash;
 pub mod telemetry;

@@ -16,10 +16,12 @@
 
 mod calls;
 mod names;
+mod peek;
 mod reply;
 mod scripts;
 mod shard_state;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use names::{Names, is_reserved};
+pub use peek::{Peek, PeekIntent, PeekRecord};
 pub use shard_state::{Damaged, Raised, ShardLook};

@@ -1,6 +1,8 @@
 //! One migrating store: takes an operation, reads the phase once, runs the protocol over the two tiers, and answers.
 
 mod answer;
+mod figures;
+pub mod inspect;
 mod looker;
 mod metrics;
 pub mod mover;
@@ -20,8 +22,9 @@ use crate::{
     },
     tier::Forward,
 };
+pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
-pub use metrics::StashMetrics;
+pub use metrics::{Reads, StashMetrics};
 use std::{
     sync::{
         Arc,

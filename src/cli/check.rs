@@ -1,22 +1,30 @@
-//! `decant check`: what decant understood of its configuration, or every fault of it.
+//! `decant check`: what decant understood of its configuration, or every fault of it; then every tier is tried once.
 
-use super::{Exit, Failure, Global, Output};
-use crate::config::{Config, KaskEndpoint, Loaded, StashConfig};
+use super::{Exit, Failure, Global, Output, text::plain};
+use crate::{
+    config::{Config, KaskEndpoint, Loaded, StashConfig},
+    preflight::{self, Finding, Level},
+};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// Read the configuration and its secret files only; connect to nothing
-    // Required until the tiers can be tried: nobody should take this for more than it is.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub offline: bool,
 }
 
-pub(super) fn run(global: &Global, _args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure> {
+pub(super) fn run(global: &Global, args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure> {
     let Loaded { config, warnings } = global.load()?;
     for warning in &warnings {
         output.note(&format!("warning: {warning}"));
     }
+    let findings = match args.offline {
+        true => None,
+        false => Some(super::client::block_on(async { Ok(preflight::probe(&config).await) })?),
+    };
+    let worst = findings.iter().flatten().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+    let exit = if worst == Level::Fail { Exit::Found } else { Exit::Done };
     if global.json {
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let stashes: Vec<_> = config
@@ -25,8 +33,10 @@ pub(super) fn run(global: &Global, _args: &CheckArgs, output: &mut Output) -> Re
             .map(|stash| json!(facts(stash).into_iter().collect::<serde_json::Map<_, _>>()))
             .collect();
         let top: serde_json::Map<_, _> = listeners(&config).into_iter().collect();
-        output.json(&json!({ "ok": true, "warnings": warnings, "config": top, "stashes": stashes }))?;
-        return Ok(Exit::Done);
+        output.json(&json!({
+            "ok": exit == Exit::Done, "warnings": warnings, "config": top, "stashes": stashes, "tiers": findings
+        }))?;
+        return Ok(exit);
     }
     let mut text = table(&listeners(&config), 0);
     for stash in &config.stashes {
@@ -39,8 +49,44 @@ pub(super) fn run(global: &Global, _args: &CheckArgs, output: &mut Output) -> Re
         1 => "the configuration has no faults, and 1 warning".to_owned(),
         count => format!("the configuration has no faults, and {count} warnings"),
     };
-    output.out(&format!("{text}\n{end}; no tier was asked\n"))?;
-    Ok(Exit::Done)
+    match &findings {
+        None => output.out(&format!("{text}\n{end}; no tier was asked\n"))?,
+        Some(findings) => {
+            let told = tiers(findings, output);
+            output.out(&format!("{text}\n{end}\n{told}"))?;
+        }
+    }
+    Ok(exit)
+}
+
+/// One line a finding, what to do under it, and the sum.
+fn tiers(findings: &[Finding], output: &Output) -> String {
+    let mut text = String::new();
+    let mut heading = None;
+    for finding in findings {
+        let place = (&finding.stash, &finding.tier);
+        if heading != Some(place) {
+            heading = Some(place);
+            let title = format!("{}: {}", finding.stash, finding.tier);
+            text.push_str(&format!("\n{}\n", output.styled("1", &title)));
+        }
+        let verdict = match finding.level {
+            Level::Ok => output.styled("32", "ok  "),
+            Level::Warn => output.styled("33", "warn"),
+            Level::Fail => output.styled("31", "FAIL"),
+        };
+        text.push_str(&format!("  {verdict}  {:11}  {}\n", finding.check, plain(&finding.figure)));
+        if !finding.todo.is_empty() {
+            text.push_str(&format!("                     -> {}\n", finding.todo));
+        }
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let sum = match (count(Level::Fail), count(Level::Warn)) {
+        (0, 0) => "every tier is fit".to_owned(),
+        (0, warned) => format!("every tier can be used; {warned} to know about"),
+        (failed, _) => format!("{failed} to mend before decant can run"),
+    };
+    format!("{text}\n{sum}\n")
 }
 
 type Facts = Vec<(String, serde_json::Value)>;

@@ -67,6 +67,15 @@ impl Transcoder {
         self.hmac_key.as_ref().map(|key| key.as_slice())
     }
 
+    pub fn serialization(&self) -> Serialization {
+        self.serialization
+    }
+
+    /// The payload of a Kask body, if MediaWiki would open its envelope.
+    pub fn payload<'a>(&self, kask_body: &'a [u8]) -> Result<&'a [u8], envelope::EnvelopeFault> {
+        envelope::open(kask_body, self.serialization, self.key())
+    }
+
     /// What to store in Redis for a Kask body. Never fails: what RESTBagOStuff could not read is stored as it is.
     pub fn to_redis(&self, kask_body: &[u8]) -> Vec<u8> {
         if let Ok(payload) = envelope::open(kask_body, self.serialization, self.key())

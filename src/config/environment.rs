@@ -12,8 +12,8 @@ use std::ffi::OsString;
 pub const PREFIX: &str = "DECANT_";
 
 /// Variables that belong to the command line, not to the configuration:
-/// the admin listener's URL, the configuration file, and filter directives that override `log.level`.
-pub const RESERVED: [&str; 3] = ["DECANT_ADMIN", "DECANT_CONFIG", "DECANT_LOG"];
+/// the admin listener's URL and the token for it, the configuration file, and filter directives that override `log.level`.
+pub const RESERVED: [&str; 4] = ["DECANT_ADMIN", "DECANT_ADMIN_TOKEN", "DECANT_CONFIG", "DECANT_LOG"];
 
 /// Variables for test programs begin with this; decant does not look at them.
 const TESTS: &str = "DECANT_TEST_";
@@ -108,6 +108,7 @@ mod tests {
     fn descends_and_leaves_what_is_not_ours() {
         let (dict, faults) = collected(&[
             ("DECANT_ADMIN", "http://127.0.0.1:9081"),
+            ("DECANT_ADMIN_TOKEN", "x"),
             ("DECANT_ADMIN__LISTEN", "127.0.0.1:1"),
             ("DECANT_LISTEN", "127.0.0.1:2"),
             ("DECANT_LOG", "debug"),

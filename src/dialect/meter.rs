@@ -4,9 +4,6 @@ use http::Method;
 use metrics::{Counter, Histogram};
 use std::{sync::OnceLock, time::Duration};
 
-/// Kask's buckets, in seconds: the recorder is to be told of them for `http_request_duration_seconds`.
-pub const DURATION_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
-
 /// Labels are from this list only: whatever a client sends as a method, the series stay few.
 const METHODS: [&str; 10] = ["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "other"];
 /// The statuses that `respond` gives under a base URI.

@@ -56,12 +56,16 @@ impl Outbox {
         &self.shards
     }
 
+    pub fn transcoder(&self) -> &Transcoder {
+        &self.transcoder
+    }
+
     pub fn map(&self) -> &ShardMap {
         &self.map
     }
 
     /// Runs a script of one key.
-    async fn run(
+    pub(super) async fn run(
         &self,
         script: &'static Script,
         key: &Key,

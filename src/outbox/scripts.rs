@@ -26,6 +26,7 @@ pub static MIRROR: Script = key_script!("mirror");
 pub static RELEASE: Script = key_script!("release");
 pub static CLAIM: Script = key_script!("claim");
 pub static GIVE_UP: Script = key_script!("give_up");
+pub static PEEK: Script = key_script!("peek");
 pub static LOOK: Script = shard_script!("look");
 pub static EXPIRED: Script = shard_script!("expired");
 pub static RAISE: Script = shard_script!("raise");

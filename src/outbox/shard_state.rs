@@ -14,7 +14,7 @@ use crate::{
     },
     tier::redis::{
         RedisFailure,
-        value::{OddReply, as_array, as_bytes},
+        value::{OddReply, as_array, as_bytes, element},
     },
 };
 use tokio::time::Instant;
@@ -122,15 +122,28 @@ impl Outbox {
         Ok(if reply.text(0)? == "raised" { Raised::Done } else { Raised::Refused(Fence::parse(reply.text(1)?).ok()) })
     }
 
-    /// The shard's damaged intents.
-    pub async fn damaged(&self, shard: usize, until: Instant) -> Result<Vec<Damaged>, ShardFault> {
-        let mut all = redis::cmd("HGETALL");
-        all.arg(self.names.damaged.as_slice());
-        let reply = self.shards[shard].command(all, until).await?;
-        let fields = as_array(&reply)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
-        Ok(fields.chunks_exact(2).filter_map(|pair| parse_damaged(pair[0], pair[1])).collect())
+    /// Damaged intents of the shard, about `most` of them in no order: a step more may come, never all of a huge hash at once.
+    pub async fn damaged(&self, shard: usize, most: usize, until: Instant) -> Result<Vec<Damaged>, ShardFault> {
+        let mut damaged = Vec::new();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(self.names.damaged.as_slice()).arg(cursor.as_slice()).arg("COUNT").arg(DAMAGED_STEP);
+            let reply = self.shards[shard].command(scan, until).await?;
+            let items = as_array(&reply)?;
+            let fields = as_array(element(items, 1)?)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+            damaged.extend(fields.chunks_exact(2).filter_map(|pair| parse_damaged(pair[0], pair[1])));
+            cursor = as_bytes(element(items, 0)?)?.to_vec();
+            if cursor == b"0" || damaged.len() >= most {
+                damaged.truncate(most);
+                return Ok(damaged);
+            }
+        }
     }
 }
+
+/// Damaged intents asked for in one step.
+const DAMAGED_STEP: usize = 250;
 
 /// Scripts are given the client's key beside the prefixed one, so that what comes back needs no stripping.
 fn own_key(key: &[u8]) -> Key {

@@ -71,7 +71,7 @@ impl PendingKeys {
         }
     }
 
-    /// A look that was sent at `sent` has been answered.
+    /// A look that was sent at `sent` has been answered. The fence that came with it must have been learned of before this is called.
     pub fn looked(&self, look: Look, sent: Millis) {
         let mut state = self.state();
         state.look = look;

@@ -39,18 +39,22 @@ enum Try {
 /// How often a read starts over before it gives up: every start-over is a move that was learned of.
 const START_OVERS_MAX: usize = 8;
 
-/// Reads a key. `latest` asks the sequencer first.
+/// Reads a key. `latest` asks the sequencer first. An answer that comes after the budget is none: what a read that overslept has seen can
+/// be from before several moves, and Kask may have been emptied and filled again meanwhile.
 pub async fn read<W: World>(site: &Arc<Site<W>>, key: &Key, latest: bool, began: Millis) -> ReadAnswer {
     let until = began + site.settings.budget;
     for _ in 0..START_OVERS_MAX {
+        // Pending first: a look that shows a newer fence is learned of before it counts as fresh, so the belief read after it is as new.
+        let known = site.pending_of(key);
         let belief = site.belief();
-        let reading = Reading { site, key, belief: &belief, until };
+        let reading = Reading { site, key, belief: &belief, known, until };
         match reading.once(latest).await {
+            Try::Answer(_) if site.world.now() > until => break,
             Try::Answer(answer) => return answer,
             Try::StartOver => {}
         }
     }
-    ReadAnswer::Unavailable("the phase in force could not be confirmed on the shard".into())
+    ReadAnswer::Unavailable("the read could not be finished in its time under one phase".into())
 }
 
 struct Reading<'a, W> {
@@ -58,6 +62,8 @@ struct Reading<'a, W> {
     key: &'a Key,
     /// Read once: the whole try follows one phase.
     belief: &'a Belief,
+    /// Whether the key was pending just before the belief was read.
+    known: Pending,
     until: Millis,
 }
 
@@ -65,13 +71,13 @@ impl<W: World> Reading<'_, W> {
     async fn once(&self, latest: bool) -> Try {
         match self.belief.phase() {
             Phase::RedisOnly | Phase::DualWrite => self.redis_store().await,
-            Phase::KaskFirst => match self.site.pending_of(self.key) {
+            Phase::KaskFirst => match self.known {
                 Pending::No if !latest => self.kask_then_redis().await,
-                known => self.redis_asked_first(known).await,
+                known => self.redis_asked_first(known, latest).await,
             },
-            Phase::RedisStandby => match self.site.pending_of(self.key) {
+            Phase::RedisStandby => match self.known {
                 Pending::No => self.kask_stands().await,
-                known => self.redis_asked_first(known).await,
+                known => self.redis_asked_first(known, false).await,
             },
             Phase::KaskOnly => self.kask_stands().await,
         }
@@ -95,8 +101,8 @@ impl<W: World> Reading<'_, W> {
         })
     }
 
-    /// The tiers may differ for this key: the record decides.
-    async fn redis_asked_first(&self, known: Pending) -> Try {
+    /// The tiers may differ for this key, and then the record decides; or the client asks for what the sequencer, Redis, has.
+    async fn redis_asked_first(&self, known: Pending, latest: bool) -> Try {
         let seen = match self.redis_read().await {
             Ok(seen) => seen,
             Err(refusal @ Refusal::Fence(_)) => return self.refused(refusal),
@@ -113,7 +119,7 @@ impl<W: World> Reading<'_, W> {
                 (Stored::Absent, Newest::Old) => self.kask_as_always().await,
                 (value, _) => Try::Answer(self.stored(value)),
             },
-            None if !checked && seen.value != Stored::Absent => Try::Answer(self.stored(seen.value)),
+            None if (latest || !checked) && seen.value != Stored::Absent => Try::Answer(self.stored(seen.value)),
             None => self.kask_as_always().await,
         }
     }

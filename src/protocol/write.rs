@@ -96,8 +96,13 @@ pub async fn write<W: World>(
             finish_mirror(&mirror, &change.content, began, answer).await
         }
         Begun::KaskAlone => {
-            let put = site.world.kask_put(key, &change.content, began + site.settings.budget).await;
-            answer(kask_decides(put));
+            // What was noted as written alone is healed a lease later, and what `add` saw in Kask grows old: nothing is sent after that.
+            let until = began + site.settings.budget.min(site.settings.copy_window);
+            if site.world.now() < until {
+                answer(kask_decides(site.world.kask_put(key, &change.content, until).await));
+            } else {
+                answer(WriteAnswer::unavailable("no time was left to write Kask"));
+            }
             true
         }
     };
@@ -210,18 +215,28 @@ async fn alone<W: World>(site: &Site<W>, key: &Key, belief: &Belief, why: String
 }
 
 /// `add` where Kask is read: it must not hold a value either. Best effort where Kask is the sequencer: two decants can both find none.
+///
+/// Of a pending key the record decides: in `kask-first` a remembered delete is a miss, whatever Kask still holds. In `redis-standby` a key
+/// in transit to Kask waits, as every write does: Kask may still hold a value whose delete was acknowledged.
 async fn add_may_go_on<W: World>(
     site: &Site<W>,
     key: &Key,
     belief: &Belief,
     until: Millis,
 ) -> Result<Result<(), WriteAnswer>, Refusal> {
-    let redis_knows = belief.phase() == Phase::KaskFirst && site.pending_of(key) != Pending::No;
-    if redis_knows {
-        let seen = site.world.read(key, &belief.text, until).await?;
-        let newest = seen.record.filter(|r| r.direction == Direction::ToKask).map(|r| r.newest);
-        if newest == Some(Newest::Delete) {
-            return Ok(Ok(()));
+    let standby = belief.phase() == Phase::RedisStandby;
+    let redis_knows = standby || belief.phase() == Phase::KaskFirst;
+    if redis_knows && site.pending_of(key) != Pending::No {
+        let record = match site.world.read(key, &belief.text, until).await {
+            Ok(seen) => seen.record.filter(|r| r.direction == Direction::ToKask),
+            // Kask is the sequencer: without Redis the write may still go on alone, which is decided later.
+            Err(Refusal::NotDone(_) | Refusal::Unknown(_)) if standby => None,
+            Err(refusal) => return Err(refusal),
+        };
+        match record {
+            Some(_) if standby => return Err(Refusal::Transit),
+            Some(record) if record.newest == Newest::Delete => return Ok(Ok(())),
+            _ => {}
         }
     }
     Ok(match site.world.kask_get(key, until).await {

@@ -84,17 +84,13 @@ impl Stash {
         self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.is_up()));
         let (sent, sent_at) = (self.site.world.now(), Instant::now());
         let Ok(look) = outbox.look(shard, sent_at + self.redis_timeout).await else { return };
-        let pending = &self.site.pending[shard];
-        pending.looked(look.keys.clone(), sent);
+        // The fence first: a look that shows a newer phase must not count as fresh before the phase is believed.
         if self.site.beliefs.learn(look.fence.as_ref()) == Adoption::Adopted {
             let now = self.site.belief();
-            tracing::info!(
-                stash = self.name,
-                phase = now.phase().name(),
-                version = now.fence.version,
-                "learned of a move from the fence"
-            );
+            let phase = now.phase().name();
+            tracing::info!(stash = self.name, phase, version = now.fence.version, "learned of a move from the fence");
         }
+        self.site.pending[shard].looked(look.keys.clone(), sent);
         self.views[shard].set(Seen {
             sent: sent_at,
             to_kask: look.to_kask,

@@ -8,7 +8,37 @@ use crate::{
     },
 };
 use metrics::{Counter, Gauge, counter, gauge};
-use std::sync::atomic::{AtomicU32, Ordering};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A counter that can be read here as well: the exporter's cannot.
+struct Readable {
+    shown: Counter,
+    total: AtomicU64,
+}
+
+impl Readable {
+    fn new(shown: Counter) -> Readable {
+        Readable { shown, total: AtomicU64::new(0) }
+    }
+
+    fn increment(&self) {
+        self.shown.increment(1);
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads since the start, by the tier whose value was answered; `none`: a miss, or no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    pub kask: u64,
+    pub redis: u64,
+    pub none: u64,
+}
 
 /// Kask fails for some keys while it answers for others: one failure does not make it away.
 const KASK_FAILURES_IN_A_ROW: u32 = 5;
@@ -16,9 +46,9 @@ const KASK_FAILURES_IN_A_ROW: u32 = 5;
 /// The handles of one stash.
 pub struct StashMetrics {
     stash: String,
-    served_by_kask: Counter,
-    served_by_redis: Counter,
-    served_by_none: Counter,
+    served_by_kask: Readable,
+    served_by_redis: Readable,
+    served_by_none: Readable,
     waited: Counter,
     settled: [Counter; 4],
     mirror_failures: Counter,
@@ -39,7 +69,8 @@ const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
 impl StashMetrics {
     pub fn new(stash: &str) -> StashMetrics {
         let name = || stash.to_owned();
-        let served = |by: &'static str| counter!("decant_reads_total", "stash" => name(), "served_by" => by);
+        let served =
+            |by: &'static str| Readable::new(counter!("decant_reads_total", "stash" => name(), "served_by" => by));
         let metrics = StashMetrics {
             served_by_kask: served("kask"),
             served_by_redis: served("redis"),
@@ -86,10 +117,14 @@ impl StashMetrics {
 
     pub(super) fn read_served(&self, answer: &ReadAnswer) {
         match answer {
-            ReadAnswer::Hit { by: ServedBy::Kask, .. } => self.served_by_kask.increment(1),
-            ReadAnswer::Hit { by: ServedBy::Redis, .. } => self.served_by_redis.increment(1),
-            ReadAnswer::Missing | ReadAnswer::Unavailable(_) => self.served_by_none.increment(1),
+            ReadAnswer::Hit { by: ServedBy::Kask, .. } => self.served_by_kask.increment(),
+            ReadAnswer::Hit { by: ServedBy::Redis, .. } => self.served_by_redis.increment(),
+            ReadAnswer::Missing | ReadAnswer::Unavailable(_) => self.served_by_none.increment(),
         }
+    }
+
+    pub fn reads(&self) -> Reads {
+        Reads { kask: self.served_by_kask.get(), redis: self.served_by_redis.get(), none: self.served_by_none.get() }
     }
 
     /// What the protocol tells. The labels that are looked up here belong to rare events, and to few of them.

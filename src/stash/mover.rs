@@ -18,6 +18,7 @@ use crate::{
         world::{KaskGot, Millis},
     },
 };
+use arc_swap::ArcSwapOption;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -46,6 +47,10 @@ pub struct Mover {
     first_phase: Phase,
     /// The record as it is on disk; the lock lets one operator move at a time.
     record: Mutex<Option<PhaseRecord>>,
+    /// The record for those who only look: the lock is held while a move is being weighed.
+    shown: ArcSwapOption<PhaseRecord>,
+    /// Why the phase is not confirmed yet.
+    unconfirmed: ArcSwapOption<String>,
     /// Wakes the driver when a move has begun.
     begun: Notify,
 }
@@ -114,7 +119,16 @@ impl Mover {
         first_phase: Phase,
     ) -> Result<Arc<Mover>, RecordFault> {
         let record = file.load()?;
-        let mover = Mover { stash, file, member, first_phase, record: Mutex::new(None), begun: Notify::new() };
+        let mover = Mover {
+            stash,
+            file,
+            member,
+            first_phase,
+            record: Mutex::new(None),
+            shown: ArcSwapOption::empty(),
+            unconfirmed: ArcSwapOption::empty(),
+            begun: Notify::new(),
+        };
         if let Some(record) = record {
             mover.believe(&record);
             mover.stash.confirm();
@@ -136,6 +150,16 @@ impl Mover {
         self.record.lock().await.clone()
     }
 
+    /// The record, without waiting for a move that is being weighed; none while starting.
+    pub fn shown(&self) -> Option<Arc<PhaseRecord>> {
+        self.shown.load_full()
+    }
+
+    /// What keeps the phase from being confirmed; none once it is, or before it was tried.
+    pub fn why_unconfirmed(&self) -> Option<String> {
+        self.unconfirmed.load_full().map(|why| why.to_string())
+    }
+
     pub fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
         self.file.history()
     }
@@ -154,6 +178,8 @@ impl Mover {
         let own = record.member == self.member;
         let settled = record.state == State::Settled;
         self.stash.site.beliefs.set(Belief::new(self.fence_of(record), settled, own));
+        self.shown.store(Some(Arc::new(record.clone())));
+        self.unconfirmed.store(None);
         self.stash.metrics.set_phase(record.phase);
         self.stash.metrics.mirror_unclean.set(if record.mirror_unclean_since_unix_ms.is_some() { 1.0 } else { 0.0 });
     }
@@ -166,6 +192,7 @@ impl Mover {
         while !stop.is_cancelled() && self.record.lock().await.is_none() {
             if let Err(why) = self.first_start().await {
                 tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");
+                self.unconfirmed.store(Some(Arc::new(why)));
                 tokio::select! { () = stop.cancelled() => {}, () = sleep(RETRY_EVERY) => {} }
             }
         }
@@ -315,8 +342,9 @@ impl Mover {
         let fence = self.fence_of(record);
         for (shard, view) in self.stash.views.iter().enumerate() {
             let version = view.last().and_then(|seen| seen.fence_version);
-            let raised = version.is_some_and(|version| version >= record.version);
-            if !raised && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await {
+            if version.is_none_or(|version| version < record.version)
+                && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await
+            {
                 tracing::debug!(stash = self.stash.name, shard, why, "the fence is not raised yet");
             }
         }

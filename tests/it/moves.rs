@@ -81,7 +81,7 @@ fn clients_notice_nothing_of_moves() {
     const CLIENTS: usize = 6;
     let (redis, kask) = (RedisServer::start(), Kask::start());
     for n in 0..200 {
-        redis_set(&redis, &format!("old:{n}"), &format!("s:4:\"v{n:03}\";"));
+        redis_set(&redis, &format!("old:{n}"), format!("s:4:\"v{n:03}\";"));
     }
     let decant = Whole::start(&Setup::new(&redis, "redis-only").with_kask(&kask));
     let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

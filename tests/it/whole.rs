@@ -2,7 +2,7 @@
 
 use crate::{
     redis_server::RedisServer,
-    support::{Decant, Raw, ask, utf8},
+    support::{Decant, Raw, ask, exchange, utf8},
 };
 use serde_json::{Value, json};
 use std::{
@@ -92,6 +92,8 @@ impl Whole {
     pub fn start(setup: &Setup) -> Whole {
         let whole = Whole::start_unserved(setup);
         whole.wait_served();
+        // The first fence is a move of its own.
+        wait_until("the first start has settled", || whole.phase()["state"] == "settled");
         whole
     }
 
@@ -154,8 +156,13 @@ impl Whole {
         (raw.status(), if raw.status() == 200 { raw.text() } else { String::new() })
     }
 
+    /// The admin listener answers only to its own name: a page from elsewhere must not reach it through a name of its own.
+    pub fn ask_admin(&self, path: &str) -> Raw {
+        exchange(self.admin, format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin))
+    }
+
     pub fn admin_get(&self, path: &str) -> Value {
-        let raw = ask(self.admin, "GET", path, b"");
+        let raw = self.ask_admin(path);
         serde_json::from_slice(&raw.body).unwrap_or_else(|e| panic!("{path}: {} {e}: {}", raw.status(), raw.text()))
     }
 
@@ -171,10 +178,11 @@ impl Whole {
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         let body = body.to_string();
         let request = format!(
-            "PUT /v1/stashes/echoseen/phase HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "PUT /v1/stashes/echoseen/phase HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.admin,
             body.len()
         );
-        let raw = crate::support::exchange(self.admin, request);
+        let raw = exchange(self.admin, request);
         (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
     }
 
@@ -198,7 +206,7 @@ impl Whole {
 
     /// Every sample of `/metrics`: `name{labels}` to value.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let text = ask(self.admin, "GET", "/metrics", b"").text();
+        let text = self.ask_admin("/metrics").text();
         text.lines()
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.rsplit_once(' '))
@@ -313,8 +321,8 @@ pub fn redis_holds(redis: &RedisServer, key: &str) -> Option<String> {
     redis::cmd("GET").arg(key).query(&mut redis.client()).unwrap()
 }
 
-pub fn redis_set(redis: &RedisServer, key: &str, value: &str) {
-    redis::cmd("SET").arg(key).arg(value).exec(&mut redis.client()).unwrap();
+pub fn redis_set(redis: &RedisServer, key: &str, value: impl AsRef<[u8]>) {
+    redis::cmd("SET").arg(key).arg(value.as_ref()).exec(&mut redis.client()).unwrap();
 }
 
 /// Open intents of the stash.

@@ -1,0 +1,177 @@
+//! Moves between phases: what is asked, and what came of it.
+
+use super::{
+    Answered, json,
+    problem::Problem,
+    views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
+};
+use crate::{
+    phase::{Phase, guard::Guard},
+    stash::mover::{MoveFault, MoveRequest, Moved, Mover},
+};
+use http::StatusCode;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Characters of a reason; it stays in the history for good.
+const REASON_CHARS_MAX: usize = 1_000;
+/// Characters of who moves.
+const BY_CHARS_MAX: usize = 200;
+/// Who moves, where nobody says so.
+const NOBODY: &str = "the admin API";
+
+/// The body of a `PUT`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    #[serde(default)]
+    from: Option<String>,
+    to: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    by: Option<String>,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    kask_emptied: bool,
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail);
+    let body: Body = serde_json::from_slice(body).map_err(|fault| {
+        bad(format!(
+            "the body is not what a move takes: {fault}; \
+             send {{\"to\": PHASE, \"reason\": TEXT}} and, as wanted, from, by, force, dry_run, kask_emptied"
+        ))
+    })?;
+    let by = body.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned());
+    for (name, text, chars_max) in [("reason", &body.reason, REASON_CHARS_MAX), ("by", &by, BY_CHARS_MAX)] {
+        if text.chars().count() > chars_max || text.chars().any(char::is_control) {
+            return Err(bad(format!("\"{name}\" is one line of at most {chars_max} characters")));
+        }
+    }
+    if body.reason.trim().is_empty() && !body.dry_run {
+        return Err(bad(MoveFault::NoReason.to_string()));
+    }
+    let phase = |name: String| {
+        let parsed: Result<Phase, _> = name.parse();
+        parsed.map_err(|unknown| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", unknown.to_string()))
+    };
+    Ok(MoveRequest {
+        from: body.from.map(phase).transpose()?,
+        to: phase(body.to)?,
+        reason: body.reason,
+        by,
+        force: body.force,
+        dry_run: body.dry_run,
+        kask_emptied: body.kask_emptied,
+    })
+}
+
+/// Runs to its end, also when the client goes away: what a move came to must not hang on a connection.
+pub(super) async fn make(mover: Arc<Mover>, request: MoveRequest) -> Answered {
+    let (stash, to, by) = (mover.stash().name.clone(), request.to, request.by.clone());
+    let moving = tokio::spawn(async move { mover.move_to(request).await });
+    let moved = moving
+        .await
+        .map_err(|fault| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server-error", fault.to_string()))?;
+    match moved {
+        Ok(Moved { record, guards, dry_run }) => {
+            json(StatusCode::OK, &MovedView { record: (&record).into(), guards: views(&guards), dry_run })
+        }
+        Err(fault) => {
+            tracing::info!(stash, to = to.name(), by, fault = %fault, "a move was refused");
+            Err(refused(fault))
+        }
+    }
+}
+
+fn refused(fault: MoveFault) -> Problem {
+    let detail = fault.to_string();
+    let conflict = |kind| Problem::new(StatusCode::CONFLICT, kind, detail.clone());
+    match fault {
+        MoveFault::Starting => Problem::busy(detail),
+        MoveFault::NotOwner { own, named } => {
+            conflict("not-owner").with("member", own.into()).with("owner", named.into())
+        }
+        MoveFault::Stale { now, .. } => conflict("phase-changed").with("record", value(&RecordView::from(&*now))),
+        MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
+        MoveFault::Guarded { record, guards } => conflict("guard-failed")
+            .with("record", value(&RecordView::from(&*record)))
+            .with("guards", value(&views(&guards))),
+        MoveFault::NoStep(_) | MoveFault::NoRedis => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", detail)
+        }
+        MoveFault::NoReason => Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail),
+        MoveFault::Record(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", detail),
+    }
+}
+
+fn views(guards: &[Guard]) -> Vec<GuardView> {
+    guards.iter().map(GuardView::from).collect()
+}
+
+fn value(document: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(document).unwrap_or_default()
+}
+
+pub(super) fn shown(mover: &Mover) -> Answered {
+    let Some(record) = mover.shown() else { return Err(refused(MoveFault::Starting)) };
+    let view = PhaseView {
+        stash: mover.stash().name.clone(),
+        own: record.member == mover.member(),
+        record: RecordView::from(&*record),
+    };
+    json(StatusCode::OK, &view)
+}
+
+pub(super) async fn history(mover: Arc<Mover>) -> Answered {
+    let stash = mover.stash().name.clone();
+    let fault = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", why);
+    let read = tokio::task::spawn_blocking(move || mover.history()).await.map_err(|e| fault(e.to_string()))?;
+    let records = read.map_err(|e| fault(e.to_string()))?;
+    json(StatusCode::OK, &HistoryView { stash, history: records.iter().map(RecordView::from).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(body: &str) -> u16 {
+        parse(body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn what_a_move_takes() {
+        let long = "x".repeat(REASON_CHARS_MAX + 1);
+        for (body, expected) in [
+            (r#"{"to":"dual-write","reason":"r"}"#, 200),
+            (r#"{"from":null,"to":"dual-write","reason":"r","by":null}"#, 200),
+            (r#"{"to":"dual-write","dry_run":true}"#, 200),
+            (r#"{"to":"dual-write"}"#, 400),
+            (r#"{"to":"dual-write","reason":"  "}"#, 400),
+            (r#"{"reason":"r"}"#, 400),
+            (r#"{"to":"dual-write","reason":"r","forced":true}"#, 400),
+            (r#"{"to":"dual-write","reason":"r","force":"yes"}"#, 400),
+            (r#"{"to":"dual-write","reason":"a\nb"}"#, 400),
+            (&format!(r#"{{"to":"dual-write","reason":"{long}"}}"#), 400),
+            (r#"{"to":"nonsense","reason":"r"}"#, 422),
+            (r#"{"from":"nonsense","to":"dual-write","reason":"r"}"#, 422),
+            ("", 400),
+            ("[]", 400),
+            ("{", 400),
+        ] {
+            assert_eq!(status(body), expected, "{body:.80}");
+        }
+    }
+
+    #[test]
+    fn who_moves_is_never_empty() {
+        let by = |body: &str| parse(body.as_bytes()).unwrap().by;
+        assert_eq!(by(r#"{"to":"dual-write","reason":"r","by":" "}"#), NOBODY);
+        assert_eq!(by(r#"{"to":"dual-write","reason":"r","by":"root"}"#), "root");
+    }
+}

@@ -1,0 +1,152 @@
+//! A method and a path -> what is asked for. Pure.
+
+use super::problem::Problem;
+use http::{HeaderValue, Method, StatusCode, header};
+
+/// What a path names. Stash names and keys are as they stand in the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Resource<'a> {
+    Health,
+    Ready,
+    Metrics,
+    OpenApi,
+    Console,
+    Status,
+    Stash(&'a str),
+    Phase(&'a str),
+    History(&'a str),
+    /// The key as the URL spells it.
+    Key(&'a str, &'a str),
+    Outbox(&'a str),
+}
+
+impl<'a> Resource<'a> {
+    /// Open without a token: probes and scrapers have none, the API's description is no secret, and the console shows no more
+    /// than the metrics do.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Resource::Health | Resource::Ready | Resource::Metrics | Resource::OpenApi | Resource::Console)
+    }
+
+    fn stash(&self) -> Option<&'a str> {
+        match *self {
+            Resource::Stash(stash)
+            | Resource::Phase(stash)
+            | Resource::History(stash)
+            | Resource::Key(stash, _)
+            | Resource::Outbox(stash) => Some(stash),
+            _ => None,
+        }
+    }
+
+    fn methods(&self) -> &'static str {
+        match self {
+            Resource::Phase(_) => "GET, HEAD, PUT",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+/// A request that can be answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Route<'a> {
+    pub resource: Resource<'a>,
+    /// The stash's index; 0 where none is named.
+    pub stash: usize,
+    /// A PUT.
+    pub writes: bool,
+}
+
+/// `None`: there is no such page.
+pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
+    match path {
+        "/healthz" => return Some(Resource::Health),
+        "/readyz" => return Some(Resource::Ready),
+        "/metrics" => return Some(Resource::Metrics),
+        "/openapi" => return Some(Resource::OpenApi),
+        "/" => return Some(Resource::Console),
+        "/v1/status" => return Some(Resource::Status),
+        _ => {}
+    }
+    let rest = path.strip_prefix("/v1/stashes/")?;
+    let Some((stash, rest)) = rest.split_once('/') else { return Some(Resource::Stash(rest)) };
+    match rest {
+        "phase" => Some(Resource::Phase(stash)),
+        "phase/history" => Some(Resource::History(stash)),
+        "outbox" => Some(Resource::Outbox(stash)),
+        _ => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
+    }
+}
+
+/// `stash` finds a stash by its name.
+pub(super) fn route<'a>(
+    resource: Option<Resource<'a>>,
+    method: &Method,
+    stash: impl Fn(&str) -> Option<usize>,
+) -> Result<Route<'a>, Problem> {
+    let Some(resource) = resource else { return Err(Problem::no_such_page()) };
+    let index = match resource.stash() {
+        None => 0,
+        Some(name) => stash(name).ok_or_else(|| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "no-such-stash",
+                "there is no stash of this name; /v1/status lists them",
+            )
+        })?,
+    };
+    let methods = resource.methods();
+    if !methods.split(", ").any(|known| known == method.as_str()) {
+        let detail = format!("this page takes {methods}");
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+            .with_header(header::ALLOW, HeaderValue::from_static(methods)));
+    }
+    Ok(Route { resource, stash: index, writes: method == Method::PUT })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(path: &str, method: Method) -> u16 {
+        let known = |name: &str| (name == "echoseen").then_some(3);
+        match route(resource(path), &method, known) {
+            Ok(route) => {
+                assert_eq!(route.stash, if path.contains("echoseen") { 3 } else { 0 });
+                200
+            }
+            Err(problem) => problem.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn pages_and_methods() {
+        for (path, get, put, post) in [
+            ("/", 200, 405, 405),
+            ("/healthz", 200, 405, 405),
+            ("/v1/status", 200, 405, 405),
+            ("/v1/stashes/echoseen", 200, 405, 405),
+            ("/v1/stashes/echoseen/phase", 200, 200, 405),
+            ("/v1/stashes/echoseen/phase/history", 200, 405, 405),
+            ("/v1/stashes/echoseen/keys/a%2Fb", 200, 405, 405),
+            ("/v1/stashes/echoseen/outbox", 200, 405, 405),
+            ("/v1/stashes/other/phase", 404, 404, 404),
+            ("/v1/stashes/echoseen/", 404, 404, 404),
+            ("/v1/stashes/", 404, 404, 404),
+            ("/v1", 404, 404, 404),
+            ("/healthz/", 404, 404, 404),
+            ("*", 404, 404, 404),
+        ] {
+            assert_eq!(
+                (status(path, Method::GET), status(path, Method::PUT), status(path, Method::POST)),
+                (get, put, post),
+                "{path}"
+            );
+            assert_eq!(status(path, Method::HEAD), get, "HEAD is GET: {path}");
+        }
+        assert_eq!(
+            resource("/v1/stashes/s/keys/a/b"),
+            Some(Resource::Key("s", "a/b")),
+            "the key's own rules refuse it"
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! What the stashes tell of themselves.
+
+use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView};
+use crate::{dialect::About, stash::mover::Mover};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+pub(super) fn status(movers: &[Arc<Mover>], about: &About, started: Instant) -> StatusView {
+    StatusView {
+        version: about.version.clone(),
+        member: movers.first().map(|mover| mover.member().to_owned()).unwrap_or_default(),
+        uptime_s: started.elapsed().as_secs(),
+        ready: ready(movers).ready,
+        stashes: movers.iter().map(|mover| stash(mover)).collect(),
+    }
+}
+
+pub(super) fn stash(mover: &Mover) -> StashView {
+    let record = mover.shown();
+    let stash = mover.stash();
+    StashView {
+        name: stash.name.clone(),
+        confirmed: stash.is_confirmed(),
+        why_unconfirmed: mover.why_unconfirmed(),
+        own: record.as_ref().is_some_and(|record| record.member == mover.member()),
+        record: record.as_deref().map(RecordView::from),
+        figures: stash.figures(),
+    }
+}
+
+/// Ready is who serves: every phase is confirmed. A tier that is away changes nothing about that, but is told.
+pub(super) fn ready(movers: &[Arc<Mover>]) -> ReadyView {
+    let stashes: Vec<StashReadyView> = movers.iter().map(|mover| stash_ready(mover)).collect();
+    ReadyView { ready: stashes.iter().all(|stash| stash.ready), stashes }
+}
+
+fn stash_ready(mover: &Mover) -> StashReadyView {
+    let stash = mover.stash();
+    let figures = stash.figures();
+    let ready = stash.is_confirmed();
+    let why = match mover.why_unconfirmed() {
+        _ if ready => None,
+        Some(why) => Some(format!("the phase in force is not confirmed yet: {why}")),
+        None => Some("the phase in force is not confirmed yet".to_owned()),
+    };
+    let down = figures.shards.into_iter().filter(|shard| figures.redis_in_use && !shard.up);
+    let shards_down = down
+        .map(|shard| ShardDownView { name: shard.name, why: shard.why_down.unwrap_or_else(|| "no connection".into()) })
+        .collect();
+    StashReadyView { name: stash.name.clone(), ready, why, shards_down }
+}

@@ -1,0 +1,218 @@
+//! The admin API's documents, as the server writes them and the command line reads them.
+
+use crate::{
+    phase::{
+        Phase,
+        guard::Guard,
+        record::{PhaseRecord, State},
+    },
+    stash::StashFigures,
+};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    pub version: String,
+    /// This decant's name in fences.
+    pub member: String,
+    pub uptime_s: u64,
+    pub ready: bool,
+    pub stashes: Vec<StashView>,
+}
+
+/// `GET /v1/stashes/{stash}`. The record's fields stand beside the others, and are missing until the phase is confirmed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StashView {
+    pub name: String,
+    /// Until then nothing is served.
+    pub confirmed: bool,
+    pub why_unconfirmed: Option<String>,
+    /// The fence names this decant: it may move.
+    pub own: bool,
+    #[serde(flatten)]
+    pub record: Option<RecordView>,
+    #[serde(flatten)]
+    pub figures: StashFigures,
+}
+
+/// A phase record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    pub phase: Phase,
+    pub version: u64,
+    pub state: State,
+    /// When the move began, RFC 3339.
+    pub since: String,
+    pub since_unix_ms: u64,
+    pub by: String,
+    pub reason: String,
+    pub forced: bool,
+    /// The decant that the fence names.
+    pub member: String,
+    /// Since when writes have gone past Kask; none: it has every write.
+    pub kask_stale_since: Option<String>,
+    /// Since when writes have gone past Redis; none: the mirror is clean.
+    pub mirror_unclean_since: Option<String>,
+}
+
+/// `GET /v1/stashes/{stash}/phase`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseView {
+    pub stash: String,
+    pub own: bool,
+    #[serde(flatten)]
+    pub record: RecordView,
+}
+
+/// `GET /v1/stashes/{stash}/phase/history`, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryView {
+    pub stash: String,
+    pub history: Vec<RecordView>,
+}
+
+/// `PUT /v1/stashes/{stash}/phase`, where the move began or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedView {
+    pub record: RecordView,
+    pub guards: Vec<GuardView>,
+    pub dry_run: bool,
+}
+
+/// One check before a move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardView {
+    pub name: String,
+    pub ok: bool,
+    pub figure: String,
+    pub needs: String,
+}
+
+/// `GET /readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyView {
+    pub ready: bool,
+    pub stashes: Vec<StashReadyView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StashReadyView {
+    pub name: String,
+    pub ready: bool,
+    pub why: Option<String>,
+    /// For information: a tier that is away makes nothing unready.
+    pub shards_down: Vec<ShardDownView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardDownView {
+    pub name: String,
+    pub why: String,
+}
+
+/// `GET /v1/stashes/{stash}/outbox`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxView {
+    pub stash: String,
+    pub to_kask: u64,
+    pub to_redis: u64,
+    pub damaged: u64,
+    pub oldest_ms: Option<u64>,
+    pub shards: Vec<ShardOutboxView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardOutboxView {
+    pub name: String,
+    pub to_kask: Option<u64>,
+    pub to_redis: Option<u64>,
+    pub damaged: Option<u64>,
+    pub oldest_ms: Option<u64>,
+    pub seen_ms_ago: Option<u64>,
+    /// Why the damaged intents could not be listed.
+    pub error: Option<String>,
+    /// At most 1,000.
+    pub damaged_intents: Vec<DamagedView>,
+}
+
+/// An intent that was given up on: its key's tiers may differ for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedView {
+    pub id: String,
+    /// The first 16 hex digits of the key's SHA-256: keys are personal data.
+    pub key_sha256: String,
+    /// Only with `?keys=1`; as text, what is not printable escaped.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    pub since: String,
+    pub tries: u32,
+    /// `kask` or `redis`.
+    pub direction: String,
+    pub reason: String,
+}
+
+impl From<&PhaseRecord> for RecordView {
+    fn from(record: &PhaseRecord) -> RecordView {
+        RecordView {
+            phase: record.phase,
+            version: record.version,
+            state: record.state,
+            since: rfc3339(record.since_unix_ms),
+            since_unix_ms: record.since_unix_ms,
+            by: record.by.clone(),
+            reason: record.reason.clone(),
+            forced: record.forced,
+            member: record.member.clone(),
+            kask_stale_since: record.kask_stale_since_unix_ms.map(rfc3339),
+            mirror_unclean_since: record.mirror_unclean_since_unix_ms.map(rfc3339),
+        }
+    }
+}
+
+impl From<&Guard> for GuardView {
+    fn from(guard: &Guard) -> GuardView {
+        GuardView {
+            name: guard.name.to_owned(),
+            ok: guard.ok,
+            figure: guard.figure.clone(),
+            needs: guard.needs.clone(),
+        }
+    }
+}
+
+/// The last millisecond that RFC 3339 can tell: the end of the year 9999.
+const RFC3339_MS_MAX: u64 = 253_402_300_799_999;
+
+/// `2026-01-31T12:00:00.000Z`, from milliseconds since 1970.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.min(RFC3339_MS_MAX));
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_can_be_told() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_stash_without_a_record_is_read_back() {
+        let figures = StashFigures::default();
+        let view = StashView {
+            name: "s".into(),
+            confirmed: false,
+            why_unconfirmed: Some("x".into()),
+            own: false,
+            record: None,
+            figures,
+        };
+        let text = serde_json::to_string(&view).unwrap();
+        assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);
+    }
+}

@@ -1,0 +1,134 @@
+//! `decant inspect`: one key in both tiers.
+
+use super::{
+    Exit, Failure, Global, Output,
+    client::{self, Client},
+    text::{count, length, plain, table},
+};
+use crate::{
+    codec::key::Key,
+    stash::inspect::{Inspection, RecordSide, ShownValue},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// The key as MediaWiki makes it, not as a URL spells it
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// The stash; may be left out where there is only one
+    #[arg(long, value_name = "NAME")]
+    stash: Option<String>,
+}
+
+pub(super) fn run(global: &Global, args: &InspectArgs, output: &mut Output) -> Result<Exit, Failure> {
+    let client = Client::new(global)?;
+    let url = Key::from_bytes(args.key.clone()).to_url();
+    // Said here as well: an empty key, or one of dots, would make another path.
+    Key::from_url(url.as_bytes()).map_err(|fault| Failure::usage(fault.to_string()))?;
+    let (document, seen): (_, Inspection) = client::block_on(async {
+        let stash = client.stash(args.stash.as_deref()).await?;
+        client.get(&format!("/v1/stashes/{stash}/keys/{url}")).await
+    })?;
+    match global.json {
+        true => output.json(&document)?,
+        false => {
+            let text = render(&seen, &|text| output.styled("1", text));
+            output.out(&text)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `bold` makes a heading.
+fn render(seen: &Inspection, bold: &dyn Fn(&str) -> String) -> String {
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let why = seen.comparison.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+    let mut head = vec![
+        row("key", plain(&seen.key)),
+        row("stash", format!("{}, {}", plain(&seen.stash), plain(&seen.phase))),
+        row("tiers", format!("{}{why}", plain(&seen.comparison.result))),
+        row("pending", plain(&seen.pending)),
+    ];
+    if seen.remembered_delete {
+        head.push(row("deleted", "yes, and Kask may not know it yet: reads answer a miss".to_owned()));
+    }
+    let mut redis = Vec::new();
+    let on = seen.shard.as_deref().map(|shard| format!(" (shard {})", plain(shard))).unwrap_or_default();
+    match (&seen.redis.error, seen.redis.kind.as_deref()) {
+        (Some(why), _) => redis.push(row("error", plain(why))),
+        (None, Some("none") | None) => redis.push(row("value", "none".to_owned())),
+        (None, Some(kind)) => {
+            redis.push(row("type", plain(kind)));
+            redis.push(row("expires", seen.redis.ttl_ms.map_or("never".into(), |ms| format!("in {}", length(ms)))));
+        }
+    }
+    redis.extend(seen.redis.name.iter().map(|name| row("name", plain(name))));
+    redis.extend(seen.redis.value.iter().flat_map(value));
+    let mut kask = Vec::new();
+    match (&seen.kask.error, &seen.kask.value) {
+        (Some(why), _) => kask.push(row("error", plain(why))),
+        (None, None) => kask.push(row("value", "none".to_owned())),
+        (None, Some(shown)) => kask.extend(value(shown)),
+    }
+    kask.extend(seen.kask.unreadable.iter().map(|why| row("MediaWiki", format!("reads a miss: {}", plain(why)))));
+    let record = match &seen.record {
+        None => vec![row("intents", "none".to_owned())],
+        Some(record) => record_rows(record),
+    };
+    let part = |name: String, rows: &[(String, String)]| format!("\n{}\n{}", bold(&name), table(rows, 2));
+    let parts = [part(format!("Redis{on}"), &redis), part("Kask".into(), &kask), part("outbox".into(), &record)];
+    format!("{}{}", table(&head, 0), parts.concat())
+}
+
+fn value(value: &ShownValue) -> Vec<(String, String)> {
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let mut rows = vec![row("bytes", count(value.bytes)), row("raw", plain(&value.raw))];
+    match (&value.decoded, &value.undecodable) {
+        (Some(decoded), _) => rows.push(row("decoded", plain(decoded))),
+        (None, Some(why)) => rows.push(row("decoded", format!("not: {}", plain(why)))),
+        (None, None) => {}
+    }
+    if value.raw_cut || value.decoded_cut {
+        rows.push(row("note", "too long to be shown whole; \"…\" is where it was cut".to_owned()));
+    }
+    rows.extend(value.sha256.iter().map(|digest| row("sha256", plain(digest))));
+    rows
+}
+
+fn record_rows(record: &RecordSide) -> Vec<(String, String)> {
+    let to = if record.direction == "kask" { "Kask" } else { "Redis" };
+    let mut rows = vec![
+        ("copy to".to_owned(), to.to_owned()),
+        ("newest".to_owned(), plain(&record.newest)),
+        ("generation".to_owned(), count(record.generation)),
+    ];
+    for intent in &record.intents {
+        let age = intent.age_ms.map_or("damaged".to_owned(), |ms| format!("{} old", length(ms)));
+        rows.push(("intent".to_owned(), format!("{} {age}, {} tries", plain(&intent.id), intent.tries)));
+    }
+    let more = record.intents_total.saturating_sub(record.intents.len());
+    if more > 0 {
+        rows.push(("intents".to_owned(), format!("and {more} more")));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_tiers_on_one_screen() {
+        let seen: Inspection = serde_json::from_str(
+            r#"{"stash":"echoseen","key":"enwiki:a b","phase":"kask-first","shard":"main","pending":"yes",
+            "redis":{"error":null,"name":"enwiki:a b","kind":"string","ttl_ms":86400000,"value":{"bytes":2,
+            "sha256":"aa","raw":"42","raw_cut":false,"decoded":"42","decoded_cut":false,"undecodable":null}},
+            "kask":{"error":null,"value":null,"unreadable":null},"record":{"direction":"kask","generation":7,
+            "newest":"old","intents_total":3,"intents":[{"id":"0a","age_ms":1500,"tries":0},
+            {"id":"0b","age_ms":null,"tries":5}]},"remembered_delete":false,
+            "comparison":{"result":"only in Redis","why":null}}"#,
+        )
+        .unwrap();
+        insta::assert_snapshot!(render(&seen, &|text| text.to_owned()));
+    }
+}

@@ -1,0 +1,268 @@
+//! `decant phase`: show the phase, move to another, and what moves there were.
+
+use super::{
+    Exit, Failure, Global, Output,
+    client::{self, Client, Refusal},
+    text::{ago, plain, table},
+};
+use crate::{
+    admin::views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
+    phase::{Phase, record::State},
+    stash::mover::unix_ms,
+};
+use anyhow::Context as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How often a move under way is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a person is told that it is still under way.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub struct PhaseArgs {
+    #[command(subcommand)]
+    command: PhaseCommand,
+    /// The stash; may be left out where there is only one
+    #[arg(long, global = true, value_name = "NAME")]
+    stash: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum PhaseCommand {
+    /// The phase in force, since when, by whom and why
+    Show,
+    /// Move to a neighbouring phase: redis-only, dual-write, kask-first, redis-standby, kask-only
+    Set(SetArgs),
+    /// The moves so far, oldest first
+    History,
+}
+
+#[derive(Debug, clap::Args)]
+struct SetArgs {
+    #[arg(value_name = "PHASE")]
+    to: Phase,
+    /// Why; it stays in the history
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who moves [default: the user that runs this]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// The phase that is believed to hold; if another one does, nothing is done [default: the one that holds now]
+    #[arg(long, value_name = "PHASE")]
+    from: Option<Phase>,
+    /// Move although guards fail: they say what may be lost
+    #[arg(long)]
+    force: bool,
+    /// Only tell whether the move would begin
+    #[arg(long)]
+    dry_run: bool,
+    /// Kask was emptied since writes went past it (from redis-only to dual-write)
+    #[arg(long)]
+    kask_emptied: bool,
+    /// Wait until the move has settled; this is the default
+    #[arg(long, overrides_with = "no_wait")]
+    wait: bool,
+    /// Return when the move has begun
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait; the move goes on all the same
+    #[arg(long, value_name = "LENGTH", default_value = "30s", value_parser = humantime::parse_duration)]
+    wait_timeout: Duration,
+}
+
+pub(super) fn run(global: &Global, args: &PhaseArgs, output: &mut Output) -> Result<Exit, Failure> {
+    let client = Client::new(global)?;
+    client::block_on(async {
+        let stash = client.stash(args.stash.as_deref()).await?;
+        match &args.command {
+            PhaseCommand::Show => show(&client, &stash, global.json, output).await,
+            PhaseCommand::Set(set) => {
+                let mut session = Session { client: &client, stash, json: global.json, output };
+                session.set(set).await
+            }
+            PhaseCommand::History => history(&client, &stash, global.json, output).await,
+        }
+    })
+}
+
+fn path(stash: &str, rest: &str) -> String {
+    format!("/v1/stashes/{stash}/phase{rest}")
+}
+
+async fn show(client: &Client, stash: &str, as_json: bool, output: &mut Output) -> Result<Exit, Failure> {
+    let (document, view): (_, PhaseView) = client.get(&path(stash, "")).await?;
+    match as_json {
+        true => output.json(&document)?,
+        false => output.out(&table(&rows(&view, unix_ms()), 0))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn rows(view: &PhaseView, now_unix_ms: u64) -> Vec<(String, String)> {
+    let record = &view.record;
+    let forced = if record.forced { " (forced)" } else { "" };
+    let mut rows = vec![
+        ("stash", plain(&view.stash)),
+        ("phase", format!("{}{forced}", record.phase)),
+        ("state", state(record).to_owned()),
+        ("version", record.version.to_string()),
+        ("since", format!("{}, {}", ago(record.since_unix_ms, now_unix_ms), plain(&record.since))),
+        ("by", plain(&record.by)),
+        ("reason", plain(&record.reason)),
+        ("owner", if view.own { "this decant".to_owned() } else { plain(&record.member) }),
+    ];
+    if let Some(since) = &record.kask_stale_since {
+        rows.push(("kask", format!("writes have gone past it since {}", plain(since))));
+    }
+    if let Some(since) = &record.mirror_unclean_since {
+        rows.push(("mirror", format!("writes have gone past Redis since {}", plain(since))));
+    }
+    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn state(record: &RecordView) -> &'static str {
+    match record.state {
+        State::Settled => "settled",
+        State::Moving => "moving",
+    }
+}
+
+async fn history(client: &Client, stash: &str, as_json: bool, output: &mut Output) -> Result<Exit, Failure> {
+    let (document, view): (_, HistoryView) = client.get(&path(stash, "/history")).await?;
+    if as_json {
+        output.json(&document)?;
+        return Ok(Exit::Done);
+    }
+    let line = |record: &RecordView| {
+        let forced = if record.forced { " (forced)" } else { "" };
+        let (by, reason) = (plain(&record.by), plain(&record.reason));
+        format!("{}  {:>4}  {:<13}  {by}{forced}: {reason}\n", plain(&record.since), record.version, record.phase)
+    };
+    output.out(&view.history.iter().map(line).collect::<String>())?;
+    Ok(Exit::Done)
+}
+
+/// One `phase set`.
+struct Session<'a> {
+    client: &'a Client,
+    stash: String,
+    json: bool,
+    output: &'a mut Output,
+}
+
+impl Session<'_> {
+    async fn set(&mut self, args: &SetArgs) -> Result<Exit, Failure> {
+        let from = match args.from {
+            Some(from) => from,
+            None => self.client.get::<PhaseView>(&path(&self.stash, "")).await?.1.record.phase,
+        };
+        let body = json!({
+            "from": from, "to": args.to, "reason": args.reason, "by": args.by.clone().unwrap_or_else(user),
+            "force": args.force, "dry_run": args.dry_run, "kask_emptied": args.kask_emptied,
+        });
+        let mut document = match self.client.call(Method::PUT, &path(&self.stash, ""), Some(&body)).await? {
+            Ok(document) => document,
+            Err(refusal) => return self.refused(&refusal),
+        };
+        let moved: MovedView = serde_json::from_value(document.clone()).context("the answer is not as it should be")?;
+        if !self.json {
+            let guards = guards(&moved.guards, self.output);
+            self.output.out(&guards)?;
+        }
+        let record = &moved.record;
+        if moved.dry_run {
+            let forced = if record.forced { ", with --force" } else { "" };
+            let told = format!("{from} -> {} would begin{forced}; nothing was done\n", record.phase);
+            return self.end(&document, &told);
+        }
+        if args.no_wait && !args.wait {
+            return self.end(&document, &format!("{from} -> {} has begun\n", record.phase));
+        }
+        let begun = Instant::now();
+        let settled = self.settled(record, args.wait_timeout).await?;
+        if let Some(document) = document.as_object_mut() {
+            document.insert("record".to_owned(), settled);
+        }
+        let ms = begun.elapsed().as_millis();
+        self.end(&document, &format!("{from} -> {} has settled after {ms} ms\n", record.phase))
+    }
+
+    fn end(&mut self, document: &Value, told: &str) -> Result<Exit, Failure> {
+        match self.json {
+            true => self.output.json(document)?,
+            false => self.output.out(told)?,
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Waits until the move is over; answers the record.
+    async fn settled(&mut self, moved: &RecordView, at_most: Duration) -> Result<Value, Failure> {
+        let begun = Instant::now();
+        let mut tell_at = TELL_EVERY;
+        loop {
+            let (document, view): (Value, PhaseView) = self.client.get(&path(&self.stash, "")).await?;
+            let record = &view.record;
+            if record.version > moved.version {
+                let why =
+                    format!("{} has moved on to {} meanwhile (version {})", self.stash, record.phase, record.version);
+                return Err(Failure { exit: Exit::Failed, message: why });
+            }
+            if record.state == State::Settled {
+                return Ok(document);
+            }
+            let waited = begun.elapsed();
+            if waited >= at_most {
+                let why = format!(
+                    "the move to {} has begun and is recorded, but has not settled within {}; it goes on: see decant status",
+                    moved.phase,
+                    humantime::format_duration(at_most)
+                );
+                return Err(Failure { exit: Exit::Failed, message: why });
+            }
+            if waited >= tell_at {
+                tell_at += TELL_EVERY;
+                self.output.note(&format!("moving to {} for {} s …", moved.phase, waited.as_secs()));
+            }
+            tokio::time::sleep(LOOK_EVERY.min(at_most - waited)).await;
+        }
+    }
+
+    /// Nothing has changed; the guards say what it would take.
+    fn refused(&mut self, refusal: &Refusal) -> Result<Exit, Failure> {
+        if refusal.status.is_server_error() {
+            return Err(Failure { exit: Exit::Failed, message: refusal.detail() });
+        }
+        let exit = if refusal.status == 400 { Exit::Usage } else { Exit::Found };
+        if self.json {
+            self.output.json(&refusal.problem)?;
+            return Ok(exit);
+        }
+        let list = refusal.problem.get("guards").cloned().unwrap_or_default();
+        let failed: Vec<GuardView> = serde_json::from_value(list).unwrap_or_default();
+        if failed.is_empty() {
+            return Err(Failure { exit, message: plain(&refusal.detail()) });
+        }
+        let text = guards(&failed, self.output);
+        self.output.out(&text)?;
+        Err(Failure { exit, message: "the move was refused: a guard fails; nothing was done".to_owned() })
+    }
+}
+
+/// One line a guard, and under one that fails what it needs.
+fn guards(guards: &[GuardView], output: &Output) -> String {
+    let width = guards.iter().map(|guard| guard.name.len()).max().unwrap_or_default();
+    let line = |guard: &GuardView| {
+        let verdict = if guard.ok { output.styled("32", "ok  ") } else { output.styled("31", "FAIL") };
+        let needs = if guard.ok { String::new() } else { format!("      needs: {}\n", plain(&guard.needs)) };
+        format!("{verdict}  {:width$}  {}\n{needs}", plain(&guard.name), plain(&guard.figure))
+    };
+    guards.iter().map(line).collect()
+}
+
+/// Who runs this, also through sudo.
+fn user() -> String {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME")).unwrap_or_else(|| "the command line".to_owned())
+}

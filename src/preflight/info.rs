@@ -1,0 +1,165 @@
+//! Redis's INFO, and what it says for and against decant. Pure.
+
+use super::Findings;
+use std::collections::HashMap;
+
+/// The oldest Redis whose scripts replicate by effect, which decant's need for TIME.
+const VERSION_MIN: u32 = 5;
+/// Of maxmemory, in percent, from which on an operator should know.
+const MEMORY_HIGH_PERCENT: u64 = 90;
+
+/// INFO's lines.
+pub(super) struct Info(HashMap<String, String>);
+
+impl Info {
+    pub(super) fn parse(text: &str) -> Info {
+        let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+        Info(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.get(name).parse().unwrap_or(0)
+    }
+}
+
+pub(super) fn version(info: &Info, findings: &mut Findings) {
+    let version = info.get("redis_version");
+    let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
+    match major {
+        Some(major) if major >= VERSION_MIN => findings.ok("version", format!("Redis {version}")),
+        Some(_) => findings.fail(
+            "version",
+            format!("Redis {version}"),
+            format!("decant's scripts need Redis {VERSION_MIN}.0 or newer: upgrade it"),
+        ),
+        None => findings.warn("version", "INFO tells no version", "see that this is Redis 5.0 or newer"),
+    }
+}
+
+pub(super) fn role(info: &Info, findings: &mut Findings) {
+    match info.get("role") {
+        "master" => findings.ok("role", "primary"),
+        "" => findings.warn("role", "INFO tells no role", "see that this is no replica"),
+        role => findings.fail(
+            "role",
+            format!("{} of {}:{}", role.replace("slave", "replica"), info.get("master_host"), info.get("master_port")),
+            "a replica takes no writes and may be promoted behind decant's back: name the primary",
+        ),
+    }
+    if info.get("cluster_enabled") == "1" {
+        findings.fail(
+            "cluster",
+            "this Redis is a node of a cluster",
+            "decant's scripts use several names at once, which a cluster keeps on several nodes: use a Redis of its own",
+        );
+    }
+}
+
+/// `policy`: what CONFIG said, where it may be asked.
+pub(super) fn memory(info: &Info, policy: Option<&str>, findings: &mut Findings) {
+    let policy = policy.unwrap_or_else(|| info.get("maxmemory_policy"));
+    match policy {
+        "" => findings.warn(
+            "eviction",
+            "neither INFO nor CONFIG tells maxmemory-policy",
+            "see that it does not begin with allkeys-: such a policy evicts decant's own records",
+        ),
+        policy if policy.starts_with("allkeys-") => findings.fail(
+            "eviction",
+            format!("maxmemory-policy is {policy}"),
+            "it evicts decant's own records, and writes are then lost unseen: CONFIG SET maxmemory-policy volatile-lru \
+             (or noeviction), and in redis.conf",
+        ),
+        policy => findings.ok("eviction", format!("maxmemory-policy is {policy}: names without a TTL stay")),
+    }
+    let (used, most) = (info.number("used_memory"), info.number("maxmemory"));
+    let figure = match most {
+        0 => format!("{} used, no maxmemory", size(used)),
+        most => format!("{} of {} used", size(used), size(most)),
+    };
+    if most > 0 && used.saturating_mul(100) / most >= MEMORY_HIGH_PERCENT {
+        findings.warn("memory", figure, "a full Redis refuses writes: make room or raise maxmemory");
+    } else {
+        findings.ok("memory", figure);
+    }
+}
+
+/// `save`: the save points, where CONFIG may be asked.
+pub(super) fn persistence(info: &Info, save: Option<&str>, findings: &mut Findings) {
+    let aof = info.get("aof_enabled") == "1";
+    let snapshots = match save {
+        Some("") => "no snapshots".to_owned(),
+        Some(save) => format!("snapshots ({save})"),
+        None => "snapshots unknown".to_owned(),
+    };
+    let todo = "a Redis that restarts comes back without its latest writes, and with none of decant's records of them: \
+                appendonly yes keeps all but the last second";
+    match (aof, save) {
+        (true, _) => findings.ok("persistence", format!("append-only file, {snapshots}")),
+        (false, _) => findings.warn("persistence", format!("no append-only file, {snapshots}"), todo),
+    }
+    for (name, what) in [("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "append to the file")] {
+        if info.get(name) == "err" {
+            findings.fail(
+                "persistence",
+                format!("the last {what} failed"),
+                "Redis then refuses writes (MISCONF): look at its log and its disk",
+            );
+        }
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nmaxmemory_policy:volatile-lru\r\n\
+                        used_memory:1048576\r\nmaxmemory:0\r\naof_enabled:1\r\nrdb_last_bgsave_status:ok\r\n";
+
+    fn levels(text: &str, policy: Option<&str>, save: Option<&str>) -> Vec<(&'static str, Level)> {
+        let (info, mut findings) = (Info::parse(text), Findings::of("s", "redis".into()));
+        version(&info, &mut findings);
+        role(&info, &mut findings);
+        memory(&info, policy, &mut findings);
+        persistence(&info, save, &mut findings);
+        findings.list.iter().filter(|f| f.level != Level::Ok).map(|f| (f.check, f.level)).collect()
+    }
+
+    #[test]
+    fn a_good_redis_has_nothing_against_it() {
+        assert_eq!(levels(GOOD, None, Some("3600 1")), []);
+    }
+
+    #[test]
+    fn each_fault_is_found_alone() {
+        for (from, to, expected) in [
+            ("7.0.15", "4.0.14", ("version", Level::Fail)),
+            ("redis_version", "x", ("version", Level::Warn)),
+            ("role:master", "role:slave\r\nmaster_host:h\r\nmaster_port:1", ("role", Level::Fail)),
+            ("role:master", "role:master\r\ncluster_enabled:1", ("cluster", Level::Fail)),
+            ("volatile-lru", "allkeys-lru", ("eviction", Level::Fail)),
+            ("maxmemory_policy", "x", ("eviction", Level::Warn)),
+            ("maxmemory:0", "maxmemory:1100000", ("memory", Level::Warn)),
+            ("aof_enabled:1", "aof_enabled:0", ("persistence", Level::Warn)),
+            ("status:ok", "status:err", ("persistence", Level::Fail)),
+        ] {
+            assert_eq!(levels(&GOOD.replace(from, to), None, None), [expected], "{to}");
+        }
+        assert_eq!(levels(GOOD, Some("allkeys-lfu"), None), [("eviction", Level::Fail)], "CONFIG is asked first");
+        assert_eq!(levels("", None, None).len(), 4, "an empty INFO breaks nothing");
+    }
+}

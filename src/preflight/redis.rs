@@ -1,0 +1,153 @@
+//! One shard of Redis: whether decant's scripts can run there, and what they write would stay.
+
+use super::{Finding, Findings, info, info::Info};
+use crate::{
+    config::{RedisConfig, ShardConfig, StashConfig},
+    outbox::Names,
+    protocol::Fence,
+    tier::{
+        redis::{
+            RedisFailure, RedisUrl, Shard,
+            value::{as_array, as_bytes, element, into_bytes},
+        },
+        shards::{Distribution, ShardMap, ShardPlace},
+    },
+};
+use redis::Value;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// For the connection, and for each question.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+const PROXY: &str = "decant runs scripts over several names, which proxies such as nutcracker (twemproxy) cannot pass on, and \
+                     their retries would run them twice: name each Redis behind the proxy itself";
+
+pub(super) async fn probe(stash: &StashConfig, config: &ShardConfig) -> Vec<Finding> {
+    let mut findings = Findings::of(&stash.name, format!("redis {}", config.name));
+    match RedisUrl::parse(config.url.expose()) {
+        Ok(url) => {
+            let shard = Shard::new(&config.name, url, &stash.name);
+            ask(stash, &shard, &mut findings).await;
+            shard.close();
+        }
+        Err(fault) => findings.fail("connects", fault.to_string(), "correct redis.url"),
+    }
+    findings.list
+}
+
+async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
+    let address = shard.address();
+    let begun = Instant::now();
+    shard.open();
+    if !shard.wait_up(begun + TIMEOUT).await {
+        let why = shard.why_down().unwrap_or_else(|| "it answered, and the connection ended".into());
+        findings.fail("connects", format!("{address}: {why}"), todo(&why));
+        return;
+    }
+    let begun = Instant::now();
+    match send(shard, redis::cmd("PING")).await {
+        Ok(_) => findings.ok("connects", format!("{address} answers PING in {} ms", begun.elapsed().as_millis())),
+        Err(failure) => return findings.fail("connects", format!("{address}: {failure}"), "look at Redis's log"),
+    }
+    let text = match send(shard, redis::cmd("INFO")).await.map(into_bytes) {
+        Ok(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
+        Ok(Err(odd)) => return findings.fail("is_redis", odd.to_string(), PROXY),
+        Err(RedisFailure::Refused { code, detail }) if code == "NOPERM" => {
+            findings.warn("is_redis", format!("INFO is refused: {code} {detail}"), "let this user run INFO");
+            String::new()
+        }
+        Err(failure @ (RedisFailure::Lost { .. } | RedisFailure::Away { .. })) => {
+            let figure = format!("{address} answers PING and closes the connection on INFO: it is a proxy ({failure})");
+            return findings.fail("is_redis", figure, PROXY);
+        }
+        Err(failure) => return findings.fail("is_redis", format!("INFO: {failure}"), PROXY),
+    };
+    let info = Info::parse(&text);
+    let (policy, save) = (setting(shard, "maxmemory-policy").await, setting(shard, "save").await);
+    info::version(&info, findings);
+    info::role(&info, findings);
+    info::memory(&info, policy.as_deref(), findings);
+    info::persistence(&info, save.as_deref(), findings);
+    scripts(shard, findings).await;
+    if let Some(redis) = &stash.redis {
+        fence(stash, redis, shard, findings).await;
+    }
+}
+
+async fn send(shard: &Shard, cmd: redis::Cmd) -> Result<Value, RedisFailure> {
+    shard.command(cmd, Instant::now() + TIMEOUT).await
+}
+
+/// None where CONFIG is forbidden or renamed.
+async fn setting(shard: &Shard, name: &str) -> Option<String> {
+    let mut get = redis::cmd("CONFIG");
+    get.arg("GET").arg(name);
+    let reply = send(shard, get).await.ok()?;
+    let value = as_bytes(element(as_array(&reply).ok()?, 1).ok()?).ok()?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// A script that reads the clock and writes nothing.
+async fn scripts(shard: &Shard, findings: &mut Findings) {
+    let mut eval = redis::cmd("EVAL");
+    eval.arg("return redis.call('TIME')[1]").arg(0);
+    match send(shard, eval).await {
+        Ok(_) => findings.ok("scripts", "a script runs"),
+        Err(failure) => findings.fail(
+            "scripts",
+            failure.to_string(),
+            "decant works by scripts: allow EVAL, EVALSHA and SCRIPT LOAD to its user, and do not rename them",
+        ),
+    }
+}
+
+async fn fence(stash: &StashConfig, config: &RedisConfig, shard: &Shard, findings: &mut Findings) {
+    let names = Names::new(config.prefix.as_bytes(), &stash.name);
+    let mut get = redis::cmd("GET");
+    get.arg(names.fence.as_slice());
+    let text = match send(shard, get).await {
+        Ok(Value::Nil) => return findings.ok("fence", "none yet: no decant has used this Redis for this stash"),
+        Ok(value) => as_bytes(&value).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default(),
+        Err(failure) => return findings.fail("fence", failure.to_string(), "look at Redis's log"),
+    };
+    let Ok(fence) = Fence::parse(&text) else {
+        let todo = "was it written by a newer decant? Use that one";
+        return findings.fail("fence", "the fence cannot be read", todo);
+    };
+    let figure = format!("{}, version {}, raised by {}", fence.phase, fence.version, fence.member);
+    match digest(config) {
+        Some(digest) if digest != fence.shards => findings.fail(
+            "fence",
+            format!("{figure}, with another list of shards"),
+            "decants of one stash must name the same shards in the same way: make redis.url or redis.shards the same",
+        ),
+        _ => findings.ok("fence", figure),
+    }
+}
+
+fn digest(config: &RedisConfig) -> Option<String> {
+    let distribution = match config.distribution {
+        crate::config::Distribution::Single => Distribution::Single,
+    };
+    let place = |shard: &ShardConfig| {
+        let url = RedisUrl::parse(shard.url.expose()).ok()?;
+        Some(ShardPlace { name: shard.name.clone(), address: url.address() })
+    };
+    let places = config.shards.iter().map(place).collect::<Option<Vec<_>>>()?;
+    ShardMap::new(distribution, places, &config.prefix).ok().map(|map| map.digest().to_owned())
+}
+
+fn todo(why: &str) -> &'static str {
+    match why {
+        _ if why.contains("NOAUTH") => "this Redis wants a password: set redis.password_file",
+        _ if why.contains("WRONGPASS") || why.contains("authentication") => {
+            "user or password are wrong: correct the URL's user and redis.password_file"
+        }
+        _ if why.contains("LOADING") => "Redis is loading its data: try again when it has",
+        _ if why.contains("reset") || why.contains("closed") => {
+            "something closes the connection at once: is it Redis and no proxy, and may this host use it (bind, protected-mode)?"
+        }
+        _ => "start Redis, or correct the host and port of redis.url",
+    }
+}

@@ -1,0 +1,80 @@
+//! What a stash tells of itself, for status pages. Read-only; nothing here waits.
+
+use super::{Reads, Stash};
+use serde::{Deserialize, Serialize};
+
+/// One shard, as last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFigures {
+    pub name: String,
+    /// Without credentials.
+    pub address: String,
+    pub up: bool,
+    pub why_down: Option<String>,
+    /// Of the last look; none: the shard had no fence, or was never looked at.
+    pub fence_version: Option<u64>,
+    pub fence_member: Option<String>,
+    /// Intents by direction; none: never looked at.
+    pub to_kask: Option<u64>,
+    pub to_redis: Option<u64>,
+    pub damaged: Option<u64>,
+    /// Age of the oldest intent.
+    pub oldest_ms: Option<u64>,
+    /// Since the last look.
+    pub seen_ms_ago: Option<u64>,
+}
+
+/// One stash, as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StashFigures {
+    /// `sync` or `async`.
+    pub replication: String,
+    /// `heal` or `fail`.
+    pub on_tier_failure: String,
+    pub shadow_share: f64,
+    /// False: in `kask-only` no connection to Redis is held, and no shard is looked at.
+    pub redis_in_use: bool,
+    pub shards: Vec<ShardFigures>,
+    /// Operations under way.
+    pub in_flight: usize,
+    /// Keys that decant knows as pending: their tiers may differ.
+    pub keys_pending: usize,
+    /// Reads since the start.
+    pub reads: Reads,
+}
+
+impl Stash {
+    pub fn figures(&self) -> StashFigures {
+        let settings = &self.site.settings;
+        let shards = (0..self.views.len()).map(|shard| self.shard_figures(shard)).collect();
+        StashFigures {
+            replication: if settings.answer_before_copy { "async" } else { "sync" }.to_owned(),
+            on_tier_failure: if settings.fail_on_tier_failure { "fail" } else { "heal" }.to_owned(),
+            shadow_share: self.shadow_share,
+            redis_in_use: self.redis_is_in_use() && !self.views.is_empty(),
+            shards,
+            in_flight: self.in_flight(),
+            keys_pending: self.site.pending.iter().map(|pending| pending.len()).sum(),
+            reads: self.metrics.reads(),
+        }
+    }
+
+    fn shard_figures(&self, shard: usize) -> ShardFigures {
+        let connection = self.site.world.outbox.as_ref().and_then(|outbox| outbox.shards().get(shard));
+        let seen = self.views.get(shard).and_then(super::ShardView::last);
+        let seen = seen.as_ref();
+        ShardFigures {
+            name: self.shard_name(shard),
+            address: connection.map(|shard| shard.address()).unwrap_or_default(),
+            up: connection.is_some_and(|shard| shard.is_up()),
+            why_down: connection.and_then(|shard| shard.why_down()),
+            fence_version: seen.and_then(|seen| seen.fence_version),
+            fence_member: seen.and_then(|seen| seen.fence_member.clone()),
+            to_kask: seen.map(|seen| seen.to_kask),
+            to_redis: seen.map(|seen| seen.to_redis),
+            damaged: seen.map(|seen| seen.damaged),
+            oldest_ms: seen.and_then(|seen| seen.oldest_ms),
+            seen_ms_ago: seen.map(|seen| u64::try_from(seen.sent.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The admin listener over real sockets: a real Redis, an embedded Kask, a stash and its mover as decant builds them.
+
+mod cli;
+mod moves;
+mod stage;
+
+use decant::codec::key::Key;
+use serde_json::json;
+use stage::{Options, Request as _, Stage};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_without_a_token() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    let health = decant.get("/healthz").await;
+    assert_eq!((health.status, health.json()["version"].clone()), (200, json!(env!("CARGO_PKG_VERSION"))));
+    let ready = decant.get("/readyz").await;
+    assert_eq!(
+        (ready.status, ready.json()),
+        (
+            200,
+            json!({ "ready": true, "stashes": [{ "name": "echoseen", "ready": true, "why": null, "shards_down": [] }] })
+        )
+    );
+    let metrics = decant.get("/metrics").await;
+    assert_eq!((metrics.status, metrics.text.as_str()), (200, "decant_test 1\n"));
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let openapi = decant.get("/openapi").await;
+    assert!(openapi.status == 200 && openapi.text.starts_with("openapi: 3."), "{}", openapi.text);
+    let console = decant.get("/").await;
+    assert_eq!((console.status, console.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(console.header("content-security-policy").starts_with("default-src 'none'; "));
+    assert!(console.text.contains("kask-first") && !console.text.contains("<script"), "{}", console.text);
+    for page in ["/healthz", "/", "/v1/status", "/nothing"] {
+        let answer = decant.get(page).await;
+        assert_eq!((answer.header("x-content-type-options"), answer.header("cache-control")), ("nosniff", "no-store"));
+        assert_eq!(answer.header("access-control-allow-origin"), "", "no CORS");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_phase_shards_and_reads() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    stage.redis.client().req("SET", &["seen", "42"]);
+    let _ = decant.read("seen").await;
+    let _ = decant.read("never").await;
+    let status = decant.get("/v1/status").await.json();
+    assert_eq!((&status["member"], &status["ready"]), (&json!("first"), &json!(true)));
+    let stash = &status["stashes"][0];
+    for (name, expected) in [
+        ("name", json!("echoseen")),
+        ("phase", json!("kask-first")),
+        ("version", json!(1)),
+        ("state", json!("settled")),
+        ("by", json!("decant")),
+        ("reason", json!("first start")),
+        ("forced", json!(false)),
+        ("member", json!("first")),
+        ("own", json!(true)),
+        ("confirmed", json!(true)),
+        ("replication", json!("sync")),
+        ("redis_in_use", json!(true)),
+        ("reads", json!({ "kask": 0, "redis": 1, "none": 1 })),
+    ] {
+        assert_eq!(stash[name], expected, "{name} in {status:#}");
+    }
+    let shard = &stash["shards"][0];
+    let address = format!("127.0.0.1:{}/0", stage.redis.port);
+    assert_eq!((&shard["name"], &shard["address"], &shard["up"]), (&json!("main"), &json!(address), &json!(true)));
+    assert_eq!((&shard["fence_version"], &shard["damaged"]), (&json!(1), &json!(0)));
+    assert!(shard["seen_ms_ago"].as_u64().unwrap() < 5_000, "{shard}");
+    assert_eq!(decant.get("/v1/stashes/echoseen").await.json()["phase"], "kask-first");
+    let phase = decant.get("/v1/stashes/echoseen/phase").await.json();
+    assert_eq!(
+        (&phase["stash"], &phase["phase"], &phase["own"]),
+        (&json!("echoseen"), &json!("kask-first"), &json!(true))
+    );
+    assert!(phase["since"].as_str().unwrap().ends_with('Z'), "{phase}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_opens_v1_and_nothing_less_does() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options { token: Some("correct-horse-battery"), ..Options::default() }).await;
+    decant.has_settled().await;
+    let body = json!({ "to": "redis-standby", "reason": "r", "dry_run": true });
+    for sent in [None, Some("Bearer correct-horse-batter"), Some("Basic correct-horse-battery"), Some("Bearer ")] {
+        for path in
+            ["/v1/status", "/v1/stashes/echoseen", "/v1/stashes/other", "/v1/none", "/v1/stashes/echoseen/keys/a"]
+        {
+            let answer = decant.get_with(path, sent).await;
+            assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer realm=\"decant\""), "{path}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+        }
+        assert_eq!(decant.put_with(&body, sent).await.status, 401);
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(decant.get_with(path, sent).await.status, 200, "{path}");
+        }
+    }
+    let right = Some("Bearer correct-horse-battery");
+    assert_eq!(decant.get_with("/v1/status", right).await.status, 200);
+    assert_eq!(decant.put_with(&body, right).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_token_a_page_of_another_name_is_kept_out() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    assert_eq!(decant.get_as_host("/v1/status", "rebound.example:9081").await.status, 403);
+    assert_eq!(decant.get_as_host("/healthz", "rebound.example:9081").await.status, 200);
+    assert_eq!(decant.get_as_host("/v1/status", "localhost:9081").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unready_until_the_phase_is_confirmed_and_a_tier_that_is_away_changes_nothing_later() {
+    let mut stage = Stage::start().await;
+    stage.redis.kill();
+    let decant = stage.decant(Options::default()).await;
+    let ready = decant.until("/readyz", |ready| ready["stashes"][0]["shards_down"] != json!([])).await;
+    assert_eq!(ready.status, 503);
+    let stash = ready.json()["stashes"][0].clone();
+    assert_eq!((&stash["ready"], &stash["shards_down"][0]["name"]), (&json!(false), &json!("main")));
+    assert!(stash["why"].as_str().unwrap().contains("not confirmed yet"), "{stash}");
+    let refused = decant.put(&json!({ "to": "dual-write", "reason": "r" })).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text);
+    assert_eq!(decant.get("/v1/stashes/echoseen/phase").await.status, 503);
+    let status = decant.get("/v1/status").await.json();
+    assert_eq!((&status["ready"], &status["stashes"][0]["phase"]), (&json!(false), &json!(null)));
+    stage.redis.restart();
+    decant.settled().await;
+    stage.redis.kill();
+    let ready = decant.until("/readyz", |ready| ready["stashes"][0]["shards_down"] != json!([])).await;
+    assert_eq!((ready.status, &ready.json()["ready"]), (200, &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_shown_as_both_tiers_hold_it() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    let key = "wiki:a b/é".replace('/', ":");
+    decant.write(&key, "JSON..{\"a\":[1,true]}").await;
+    // The write is answered when Kask has it; its intent goes a moment later.
+    let page = format!("/v1/stashes/echoseen/keys/{}", Key::from_bytes(key.clone()).to_url());
+    let seen = decant.until(&page, |seen| seen["record"].is_null()).await.json();
+    assert_eq!((&seen["key"], &seen["comparison"]["result"]), (&json!(key), &json!("equal")), "{seen:#}");
+    let value = &seen["redis"]["value"];
+    assert_eq!(value["raw"], "a:1:{s:1:\"a\";a:2:{i:0;i:1;i:1;b:1;}}");
+    assert_eq!((&value["decoded"], &seen["redis"]["kind"]), (&json!("{\"a\": [1, true]}"), &json!("string")));
+    assert!(seen["redis"]["ttl_ms"].as_u64().is_some_and(|ms| ms <= 3_600_000), "{seen:#}");
+    assert_eq!((&seen["kask"]["value"]["raw"], &seen["record"]), (&json!("JSON..{\"a\":[1,true]}"), &json!(null)));
+    assert_eq!((&seen["shard"], &seen["remembered_delete"]), (&json!("main"), &json!(false)));
+
+    let mut redis = stage.redis.client();
+    redis.req("SET", &["only", "O:8:\"stdClass\":0:{}"]);
+    let only = decant.inspect("only").await;
+    assert_eq!(only["comparison"]["result"], "only in Redis");
+    assert!(only["comparison"]["why"].as_str().unwrap().contains("(object)"), "{only:#}");
+    redis.req("RPUSH", &["list", "x"]);
+    assert!(decant.inspect("list").await["comparison"]["why"].as_str().unwrap().contains("holds a list"));
+    redis.req("SET", &[&key, "43"]);
+    assert_eq!(decant.inspect(&key).await["comparison"]["result"], "different");
+    assert_eq!(decant.inspect("nowhere").await["comparison"]["result"], "in neither");
+    // A delete that Kask has not seen yet, as its script leaves it.
+    redis.req("HSET", &["decant|echoseen|record|gone", "direction", "kask", "generation", "9", "newest", "delete"]);
+    redis.req("HSET", &["decant|echoseen|record|gone", "0000000000000000000000000000000b", "damaged 5"]);
+    let gone = decant.inspect("gone").await;
+    assert_eq!((&gone["remembered_delete"], &gone["record"]["generation"]), (&json!(true), &json!(9)));
+    assert_eq!(
+        gone["record"]["intents"][0],
+        json!({ "id": "0000000000000000000000000000000b", "age_ms": null, "tries": 5 })
+    );
+    for (key, status) in [("a/b", 400), ("%", 400), ("", 400), ("%FF", 400)] {
+        assert_eq!(decant.get(&format!("/v1/stashes/echoseen/keys/{key}")).await.status, status, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_intents_are_listed_and_their_keys_only_on_demand() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    let told = "1700000000000 5 kask Kask refused: 400\nwiki:secret";
+    stage.redis.client().req("HSET", &["decant|echoseen|damaged", "0000000000000000000000000000000a", told]);
+    let outbox = decant.until("/v1/stashes/echoseen/outbox", |outbox| outbox["damaged"] == 1).await.json();
+    let damaged = &outbox["shards"][0]["damaged_intents"][0];
+    assert_eq!(
+        *damaged,
+        json!({ "id": "0000000000000000000000000000000a", "key_sha256": "b304a472d7348119", "since": "2023-11-14T22:13:20.000Z",
+            "tries": 5, "direction": "kask", "reason": "Kask refused: 400" })
+    );
+    let open = decant.get("/v1/stashes/echoseen/outbox?keys=1").await.json();
+    assert_eq!(open["shards"][0]["damaged_intents"][0]["key"], "wiki:secret");
+    assert_eq!(decant.get("/v1/status").await.json()["stashes"][0]["shards"][0]["damaged"], 1);
+}

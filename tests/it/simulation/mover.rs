@@ -1,0 +1,260 @@
+//! Moves between the phases, by the rules of the real mover: one at a time, promises first, guards, then the fence; settled when no
+//! intent of another direction is left. And what the tiers must hold in the phase that they end in.
+
+use super::{
+    scheduler::{Decant, Schedule, member},
+    world::Sim,
+};
+use bytes::Bytes;
+use decant::{
+    codec::key::Key,
+    phase::Phase,
+    protocol::{
+        Belief, Fence, Safeguard,
+        world::{Direction, Millis, Newest, Stored},
+    },
+};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Settled,
+    /// Every decant below `next` has promised not to write alone.
+    Promising {
+        to: Phase,
+        next: usize,
+    },
+    Raised,
+}
+
+/// The phase record, and who moves it.
+pub struct Mover {
+    phase: Phase,
+    version: u64,
+    state: State,
+    raised_at: Millis,
+    moves_left: u32,
+    /// The record is shared: every member may act on it, not only the one that the fence names.
+    shared: bool,
+    /// What was never copied to Kask, because nothing has happened to it since Kask was empty.
+    uncopied: BTreeMap<Key, Bytes>,
+    /// Redis lost something since it stopped being the store that is read first.
+    evicted: bool,
+}
+
+impl Mover {
+    pub fn new(phase: Phase, moves_left: u32, shared: bool) -> Mover {
+        Mover {
+            phase,
+            version: 1,
+            state: State::Settled,
+            raised_at: 0,
+            moves_left,
+            shared,
+            uncopied: BTreeMap::new(),
+            evicted: false,
+        }
+    }
+
+    pub fn uncopied(&mut self, key: &Key, value: &Bytes) {
+        self.uncopied.insert(key.clone(), value.clone());
+    }
+
+    /// "No keys evicted since kask-first" counts from the first time Redis stopped being the store until it is the store again: what it
+    /// lost then it still lacks after `redis-standby` and back.
+    pub fn evicted(&mut self, phase: Phase) {
+        self.evicted |= phase == Phase::KaskFirst;
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.state == State::Settled
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.moves_left == 0 && self.is_settled()
+    }
+
+    /// Tells who may write alone that the record is settled.
+    pub fn confirm(&self, decants: &[Decant]) {
+        for decant in decants.iter().filter(|d| d.alive) {
+            let belief = decant.site.belief();
+            let own = self.shared || belief.own;
+            if belief.fence.version == self.version && own {
+                decant.site.beliefs.set(Belief::new(belief.fence.clone(), true, true));
+            }
+        }
+    }
+
+    /// Kask must hold what backfill brought and verify compared. Only a write may still be on its way there, over a value that was copied:
+    /// until it has come, readers of `redis-standby` are given the older one.
+    fn backfilled(&self, keys: &[Key], sim: &Sim) -> bool {
+        keys.iter().all(|key| match sim.shard.value(key) {
+            Stored::Body(body) => {
+                let newest = sim.shard.record(key).map(|(record, _)| record.newest);
+                let written = matches!(newest, Some(Newest::Set(_)));
+                let copied = sim.kask.get(key).is_some() || !self.uncopied.contains_key(key);
+                sim.kask.get(key) == Some(&body) || written && copied
+            }
+            Stored::Absent | Stored::Untranscodable(_) => true,
+        })
+    }
+
+    fn guards(&self, to: Phase, keys: &[Key], sim: &Sim, alone: bool) -> bool {
+        let promised = sim.rules.holds(Safeguard::Members);
+        match (self.phase, to) {
+            (Phase::RedisStandby, _) if alone && promised => false,
+            (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean(),
+            (Phase::KaskFirst, Phase::RedisStandby) => self.backfilled(keys, sim),
+            (Phase::KaskFirst, Phase::DualWrite) => !self.evicted,
+            // Kask was emptied at least a lease after `redis-only` began.
+            (Phase::RedisOnly, Phase::DualWrite) => {
+                sim.now >= self.raised_at + sim.lease && sim.kask.flights.is_empty()
+            }
+            _ => true,
+        }
+    }
+
+    /// The operator's part of a step.
+    fn prepare(&mut self, to: Phase, keys: &[Key], sim: &mut Sim) {
+        match (self.phase, to) {
+            (Phase::RedisOnly, Phase::DualWrite) => {
+                sim.kask.wipe();
+                self.uncopied.clear();
+                for key in keys {
+                    if let Stored::Body(body) = sim.shard.value(key) {
+                        self.uncopied(key, &body);
+                    }
+                }
+            }
+            (Phase::KaskOnly, Phase::RedisStandby) => sim.forced = true,
+            _ => {}
+        }
+    }
+
+    fn no_other_direction(&self, sim: &Sim) -> bool {
+        let (to_kask, to_redis) = (sim.shard.open(Direction::ToKask), sim.shard.open(Direction::ToRedis));
+        match self.phase {
+            Phase::RedisOnly | Phase::KaskOnly => to_kask + to_redis == 0,
+            Phase::DualWrite | Phase::KaskFirst => to_redis == 0,
+            Phase::RedisStandby => to_kask == 0,
+        }
+    }
+
+    /// Everything is quiet: what a reader of this phase is given must be right, and the tiers agree as far as it promises.
+    pub fn judge(&self, keys: &[Key], sim: &mut Sim) {
+        for key in keys {
+            let redis = match sim.shard.value(key) {
+                Stored::Body(body) => Some(body),
+                Stored::Absent | Stored::Untranscodable(_) => None,
+            };
+            let kask = sim.kask.get(key).cloned();
+            let lost = redis.is_none() && sim.log.was_evicted(key);
+            match self.phase {
+                // Kask is stale there, and is emptied before it is read again.
+                Phase::RedisOnly => sim.log.check_final(key, "Redis", &redis),
+                Phase::DualWrite | Phase::KaskFirst => {
+                    let untouched = kask.is_none() && redis.is_some() && redis.as_ref() == self.uncopied.get(key);
+                    sim.log.check_final(key, "Redis", &redis);
+                    // Kask's is what `kask-first` reads. Where Redis lost its value, the log admits a miss.
+                    if !untouched {
+                        sim.log.check_final(key, "Kask", &kask);
+                    }
+                    sim.log.check_same(key, &redis, &kask, &[lost, untouched]);
+                }
+                Phase::RedisStandby => {
+                    sim.log.check_final(key, "Kask", &kask);
+                    let known = sim.unclean();
+                    sim.log.check_same(key, &redis, &kask, &[lost, known]);
+                }
+                // Redis is retired.
+                Phase::KaskOnly => sim.log.check_final(key, "Kask", &kask),
+            }
+        }
+    }
+}
+
+impl Schedule {
+    /// The mover's next step; `begin`: it may begin another move.
+    pub fn move_on(&mut self, begin: bool) {
+        match self.mover.state {
+            State::Settled if begin && self.mover.moves_left > 0 => self.begin_move(),
+            State::Settled => {}
+            State::Promising { to, next } => self.promise(to, next),
+            State::Raised => self.settle_move(),
+        }
+    }
+
+    fn begin_move(&mut self) {
+        let to: Vec<Phase> = self.mix.route.iter().copied().filter(|to| self.mover.phase.is_step_to(*to)).collect();
+        if to.is_empty() {
+            self.mover.moves_left = 0;
+            return;
+        }
+        self.mover.moves_left -= 1;
+        let to = to[self.rng.usize(0..to.len())];
+        let asks = self.mover.phase == Phase::RedisStandby && self.sim().rules.holds(Safeguard::Members);
+        if asks {
+            self.sim().say(|| format!("the mover asks for promises, to go to {to}"));
+            self.mover.state = State::Promising { to, next: 0 };
+        } else {
+            self.raise(to);
+        }
+    }
+
+    fn promise(&mut self, to: Phase, next: usize) {
+        let Some(decant) = self.decants.get(next) else { return self.raise(to) };
+        // A decant that ended writes nothing; started again, it reads a record that is no longer settled.
+        if decant.alive {
+            if self.sim().cut[next] {
+                return self.refuse(to);
+            }
+            let belief = decant.site.belief();
+            decant.site.beliefs.set(Belief::new(belief.fence.clone(), false, belief.own));
+        }
+        self.mover.state = State::Promising { to, next: next + 1 };
+    }
+
+    fn refuse(&mut self, to: Phase) {
+        self.sim().say(|| format!("the move to {to} is refused"));
+        self.mover.state = State::Settled;
+        self.mover.confirm(&self.decants);
+    }
+
+    fn raise(&mut self, to: Phase) {
+        let alone = self.alone_under_way();
+        let owner = self.rng.usize(0..self.decants.len());
+        let fence: Fence = self.fence(self.mover.version + 1, to, owner);
+        let allowed = {
+            let sim = &mut *self.sim.lock().unwrap();
+            let allowed = self.mover.guards(to, &self.keys, sim, alone);
+            if allowed {
+                self.mover.prepare(to, &self.keys, sim);
+                assert!(sim.shard.raise(&fence));
+                sim.say(|| format!("the fence is raised: {to}, version {}, named {}", fence.version, member(owner)));
+            }
+            allowed
+        };
+        if !allowed {
+            return self.refuse(to);
+        }
+        if to <= Phase::DualWrite {
+            self.mover.evicted = false;
+        }
+        (self.mover.version, self.mover.phase) = (fence.version, to);
+        let at = self.sim().now;
+        self.mover.raised_at = at;
+        self.mover.state = State::Raised;
+    }
+
+    /// A decant whose look is fresh reads Kask by what it believes. So a move is not over before every fresh look was sent after its fence
+    /// was raised: else a decant that is two moves behind reads Kask in `kask-first` while others write Redis alone.
+    fn settle_move(&mut self) {
+        let seen_by_all = !self.mix.pause || self.sim().now > self.mover.raised_at + self.settings.look_fresh;
+        let settled = seen_by_all && self.mover.no_other_direction(&self.sim());
+        if settled {
+            self.sim().say(|| "the move has settled".into());
+            self.mover.state = State::Settled;
+            self.mover.confirm(&self.decants);
+        }
+    }
+}
