@@ -102,9 +102,10 @@ need curl "asks decant as MediaWiki would" has_command curl
 install_missing
 need_cargo
 
-say "building decant, unoptimised because that is ready soonest: minutes the first time, seconds later"
-cargo build --locked --quiet --bin decant
-decant() { "$repository/target/debug/decant" "$@"; }
+say "building decant, unoptimised because that is ready soonest: a minute or two the first time, seconds later"
+cargo build --locked --quiet --profile quick --bin decant
+binary="${CARGO_TARGET_DIR:-$repository/target}/quick/decant"
+decant() { "$binary" "$@"; }
 
 unset "${!DECANT_@}" # the caller's environment configures another decant, not this one
 dir="$(mktemp -d "${TMPDIR:-/tmp}/decant-quickstart.XXXXXX")"
@@ -166,7 +167,7 @@ move() {
 }
 
 redis_answers() { [ "$(redis INFO server 2>/dev/null | sed -n 's/^process_id:\([0-9]*\).*/\1/p')" = "$redis_pid" ]; }
-decant_answers() { kill -0 "$decant_pid" && curl -sf -o "$dir/body" "$DECANT_ADMIN/readyz"; }
+decant_is_ready() { kill -0 "$decant_pid" && decant phase show 2>/dev/null | grep -qE '^state +settled$'; }
 redis_holds() { [ "$(redis GET "$1")" = "$2" ]; }
 tiers_are() { decant inspect "$1" >"$dir/inspected" && grep -qE "^tiers +$2\$" "$dir/inspected"; }
 repaired() { ask GET "$1" && [ "$tier" = kask ]; }
@@ -202,9 +203,9 @@ embedded = true
 [stash.echoseen.redis]
 url = "redis://127.0.0.1:$redis_port/0"
 TOML
-start "$dir/decant.log" "$repository/target/debug/decant" serve --config "$dir/proxy.toml" --log-format text
+start "$dir/decant.log" "$binary" serve --config "$dir/proxy.toml" --log-format text
 decant_pid=$started
-within 15 "decant is ready" decant_answers
+within 15 "decant is ready" decant_is_ready
 ask GET enwiki:echo:seen:alert:time:7
 expect "the tier that answered" redis "$tier"
 tell "MediaWiki asks over HTTP, as it asks Kask, and reads its own value: $answer (Decant-Tier: $tier)"
@@ -292,8 +293,8 @@ Everything was as it should be, and decant goes on serving until Ctrl-C. In anot
   curl -i $data/enwiki%3Aecho%3Aseen%3Aalert%3Atime%3A7
   curl -i -d 'JSON.."20270202020202"' $data/enwiki%3Aecho%3Aseen%3Aalert%3Atime%3A8
   export DECANT_ADMIN=$DECANT_ADMIN
-  $repository/target/debug/decant status
-  $repository/target/debug/decant inspect enwiki:echo:seen:alert:time:7
+  $binary status
+  $binary inspect enwiki:echo:seen:alert:time:7
 
 In a browser: $DECANT_ADMIN/   Metrics: $DECANT_ADMIN/metrics   Log: $dir/decant.log
 END

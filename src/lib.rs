@@ -2,24 +2,20 @@
 //!
 //! # Layers (imports only point down)
 //! ```text
-//! cli                       one file a subcommand
-//! app                       the only place that builds: config -> listeners, tasks, drain
-//! data   admin              the two listeners
-//! preflight                 tries every tier of a configuration once
-//! stash                     one store: takes an operation, reads the phase once, runs the plan
-//! phase/mover, outbox       a move; intents, fence, pending keys, reaper
-//! tier   kask_server        the two stores; the embedded Kask
-//! dialect  http             Kask's HTTP API, in and out; accept loop, limits, drain
-//! config  telemetry
-//! protocol                  what to do next: pure, no I/O, no clock
-//! phase  codec              pure leaves
+//! cli                               one file a subcommand
+//! app                               the only place that builds: config -> listeners, tasks, drain
+//! admin                             the admin listener: health, metrics, status, moves
+//! stash  preflight  kask_server     one store, and its moves; every tier tried once; the embedded Kask
+//! outbox  dialect  telemetry        intents and the fence on Redis; Kask's HTTP API, in and out; logs, metrics
+//! protocol  config  tier  http      what to do next, without I/O; the configuration; the two stores; accept loop, limits
+//! phase  codec                      phases, guards, the durable record; keys and values
 //! ```
+//! `tests/it/layers.rs` checks it. ARCHITECTURE.md tells the rest, with a GET and a POST file by file.
 pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod codec;
 pub mod config;
-pub mod data;
 pub mod dialect;
 pub mod http;
 pub mod kask_server;

@@ -8,6 +8,7 @@ mod crashes;
 mod dialect;
 mod http;
 mod kask_server;
+mod layers;
 mod liar;
 mod mediawiki;
 mod mediawiki_through_decant;
