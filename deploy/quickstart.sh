@@ -298,5 +298,6 @@ Everything was as it should be, and decant goes on serving until Ctrl-C. In anot
 
 In a browser: $DECANT_ADMIN/   Metrics: $DECANT_ADMIN/metrics   Log: $dir/decant.log
 END
+trap 'printf "\ndecant drains, and everything is tidied up.\n" && exit 0' INT TERM
 wait "$decant_pid" || wrong "decant ended by itself, with status $?"
 wrong "decant ended by itself"
