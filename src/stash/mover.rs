@@ -4,13 +4,18 @@
 //! stale, can begin a write or copy of the old phase there. What was begun finishes in its own direction. When no intent of another
 //! direction is left, the record says `settled`.
 
+mod request;
+
+pub use request::{MoveFault, MoveRequest, Moved};
+
 use super::{Stash, sample};
+
 use crate::{
     codec::key::Key,
     outbox::Raised,
     phase::{
         Phase,
-        guard::{self, Figures, Guard, NoStep},
+        guard::{self, Figures},
         record::{PhaseRecord, RecordFault, RecordFile, State},
     },
     protocol::{
@@ -55,57 +60,6 @@ pub struct Mover {
     raised: std::sync::Mutex<Option<(u64, Instant)>>,
     /// Wakes the driver when a move has begun.
     begun: Notify,
-}
-
-/// What an operator asks for.
-#[derive(Clone, Debug)]
-pub struct MoveRequest {
-    /// The phase that the operator believes in; none: whatever holds.
-    pub from: Option<Phase>,
-    pub to: Phase,
-    pub reason: String,
-    pub by: String,
-    pub force: bool,
-    pub dry_run: bool,
-    /// The operator's word that Kask was emptied since writes went past it.
-    pub kask_emptied: bool,
-}
-
-/// A move that began, or would.
-#[derive(Clone, Debug)]
-pub struct Moved {
-    pub record: PhaseRecord,
-    pub guards: Vec<Guard>,
-    pub dry_run: bool,
-}
-
-/// Why a move did not begin. Nothing has changed.
-#[derive(Debug, thiserror::Error)]
-pub enum MoveFault {
-    #[error("decant is starting: the phase in force is not confirmed yet; try again")]
-    Starting,
-    #[error("this decant is {own}, and the fence names {named}: ask that one to move")]
-    NotOwner { own: String, named: String },
-    #[error("the phase is {} (version {}, since the move by {}), not {expected}", .now.phase, .now.version, .now.by)]
-    Stale { expected: Phase, now: Box<PhaseRecord> },
-    #[error("the move to {} by {} has not settled yet; see `decant status`", .0.phase, .0.by)]
-    UnderWay(Box<PhaseRecord>),
-    #[error(transparent)]
-    NoStep(#[from] NoStep),
-    #[error("refused: {}", failing(.guards))]
-    Guarded { record: Box<PhaseRecord>, guards: Vec<Guard> },
-    #[error("a reason is needed: it stays in the history")]
-    NoReason,
-    #[error("no Redis is configured for this stash: it can only be kask-only")]
-    NoRedis,
-    #[error(transparent)]
-    Record(#[from] RecordFault),
-}
-
-fn failing(guards: &[Guard]) -> String {
-    let texts: Vec<String> =
-        guards.iter().filter(|g| !g.ok).map(|g| format!("{}: {} (needs: {})", g.name, g.figure, g.needs)).collect();
-    texts.join("; ")
 }
 
 pub fn unix_ms() -> u64 {

@@ -9,6 +9,7 @@ mod damaged;
 mod dialect;
 mod http;
 mod kask_server;
+mod layers;
 mod liar;
 mod mediawiki;
 mod mediawiki_through_decant;
