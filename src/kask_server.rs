@@ -2,6 +2,7 @@
 //!
 //! It answers as real Kask on Cassandra does. The store stands behind [`Store`], so that another one can take its place.
 
+mod file;
 mod redb_store;
 mod server;
 mod store;

@@ -95,6 +95,11 @@ fn value_of(text: &str, value: &DeValue<'_>, path: &str, lines: &mut BTreeMap<St
     }
 }
 
+/// The whole path of a key as it is written in TOML.
+pub(super) fn dotted(path: &[String]) -> String {
+    path.iter().fold(String::new(), |prefix, name| join(&prefix, name))
+}
+
 /// The path of a key as it is written in TOML.
 pub(super) fn join(prefix: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');

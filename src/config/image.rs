@@ -3,6 +3,7 @@
 use super::model::{AfterLoss, Distribution, LogFormat, LogLevel, OnTierFailure, Replication, Serialization};
 use crate::phase::Phase;
 use serde::{Deserialize, Deserializer};
+use std::time::Duration;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use zeroize::Zeroizing;
 
@@ -121,4 +122,9 @@ pub(super) struct OutboxImage {
 
 fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretText>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretText::new))
+}
+
+/// A length as the file gives it, in milliseconds.
+pub(super) fn millis(value: Option<u64>, default: Duration) -> Duration {
+    value.map_or(default, Duration::from_millis)
 }

@@ -36,7 +36,7 @@ impl Review {
 
     /// Where a value of the merged layers came from.
     pub fn place_of_value(&self, path: &[String], value: &Value) -> Place {
-        let key = super::structure::dotted(path);
+        let key = super::file::dotted(path);
         let layer = self.figment.get_metadata(value.tag()).map(|metadata| metadata.name.as_ref());
         match layer {
             // An empty table is known by its content alone; a value always has its layer's tag.

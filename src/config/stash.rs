@@ -1,6 +1,7 @@
 //! One `[stash.NAME]` table checked: its tiers, its time budget, its outbox.
 
 use super::BaseUri;
+use super::image::millis;
 use super::image::{KaskImage, OutboxImage, RedisImage, ShardImage, StashImage};
 use super::model::{
     AfterLoss, Distribution, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, RedisConfig, RedisUrl, Replication,
@@ -8,7 +9,6 @@ use super::model::{
 };
 use super::review::Review;
 use super::urls::{self, RedisParts};
-use super::validate::millis;
 use super::{fault::Place, secret_file};
 use crate::phase::Phase;
 use std::{net::SocketAddr, path::Path, time::Duration};

@@ -42,7 +42,7 @@ fn sound_value(value: &Value, path: &mut Vec<String>, review: &mut Review) -> Op
             let place = review.place_of_value(path, value);
             match sound_leaf(spec, value, &place) {
                 Ok(value) => {
-                    review.seen(&dotted(path), place);
+                    review.seen(&file::dotted(path), place);
                     Some(value)
                 }
                 Err((what, todo)) => {
@@ -61,13 +61,9 @@ fn sound_value(value: &Value, path: &mut Vec<String>, review: &mut Review) -> Op
 
 fn refuse(path: &[String], value: &Value, what: String, todo: String, review: &mut Review) {
     let place = review.place_of_value(path, value);
-    let key = dotted(path);
+    let key = file::dotted(path);
     review.faulty(&key);
     review.push(Fault { place, key, what, todo });
-}
-
-pub(super) fn dotted(path: &[String]) -> String {
-    path.iter().fold(String::new(), |prefix, name| file::join(&prefix, name))
 }
 
 /// The value in the type that the image wants, or (what, todo).
@@ -198,13 +194,13 @@ fn suggestion(path: &[String], place: &Place) -> String {
     };
     let names = schema::names_in(table);
     if let Some(near) = schema::nearest(name, names.iter().copied().filter(|name| *name != "*")) {
-        return format!("did you mean {}?", spelled(file::join(&dotted(table), near)));
+        return format!("did you mean {}?", spelled(file::join(&file::dotted(table), near)));
     }
     let elsewhere = schema::elsewhere(path);
     if !elsewhere.is_empty() {
         return format!("did you mean {}?", elsewhere.into_iter().map(spelled).collect::<Vec<_>>().join(" or "));
     }
-    let here: Vec<String> = names.into_iter().map(|name| spelled(file::join(&dotted(table), name))).collect();
+    let here: Vec<String> = names.into_iter().map(|name| spelled(file::join(&file::dotted(table), name))).collect();
     match here.is_empty() {
         true => "remove it".to_owned(),
         false => format!("remove it, or use one of {}", here.join(", ")),

@@ -1,11 +1,11 @@
 //! From the raw image to a [`Config`]: what keys mean to each other. Each check adds its fault and goes on.
 
 use super::BaseUri;
-use super::image::{AdminImage, Image, LimitsImage, LogImage};
+use super::image::{AdminImage, Image, LimitsImage, LogImage, millis};
 use super::model::{AdminConfig, Config, LimitsConfig, LogConfig, StashConfig};
 use super::review::Review;
 use super::{secret_file, stash};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Shorter admin tokens can be guessed.
 const TOKEN_BYTES_WISE: usize = 16;
@@ -93,10 +93,6 @@ fn shared_kask(stashes: &[StashConfig], review: &mut Review) {
             }
         }
     }
-}
-
-pub(super) fn millis(value: Option<u64>, default: Duration) -> Duration {
-    value.map_or(default, Duration::from_millis)
 }
 
 fn limits(image: &LimitsImage) -> LimitsConfig {

@@ -2,7 +2,7 @@
 
 use super::{
     StoreFault,
-    redb_store::{EXPIRIES, File, VALUES, expiry_of, with_expiry},
+    file::{EXPIRIES, File, VALUES, expiry_of, with_expiry},
 };
 use crate::codec::key::Key;
 use bytes::Bytes;

@@ -51,6 +51,8 @@ pub struct Mover {
     shown: ArcSwapOption<PhaseRecord>,
     /// Why the phase is not confirmed yet.
     unconfirmed: ArcSwapOption<String>,
+    /// Since when every shard has shown the fence of which version. A `std` mutex: held for a comparison.
+    raised: std::sync::Mutex<Option<(u64, Instant)>>,
     /// Wakes the driver when a move has begun.
     begun: Notify,
 }
@@ -127,6 +129,7 @@ impl Mover {
             record: Mutex::new(None),
             shown: ArcSwapOption::empty(),
             unconfirmed: ArcSwapOption::empty(),
+            raised: std::sync::Mutex::default(),
             begun: Notify::new(),
         };
         if let Some(record) = record {
@@ -304,7 +307,10 @@ impl Mover {
             return self.retire_if_over(record);
         }
         self.raise_where_needed(record).await;
-        if record.state == State::Moving && self.nothing_else_is_under_way(record) {
+        if record.state == State::Moving
+            && self.raised_for_long_enough(record)
+            && self.nothing_else_is_under_way(record)
+        {
             let settled = PhaseRecord { state: State::Settled, ..record.clone() };
             self.file.store(&settled)?;
             *record = settled;
@@ -346,6 +352,25 @@ impl Mover {
                 && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await
             {
                 tracing::debug!(stash = self.stash.name, shard, why, "the fence is not raised yet");
+            }
+        }
+    }
+
+    /// Every shard has shown the new fence for so long that no decant's fresh look is from before it. Without this pause two quick moves
+    /// could let a decant that missed both read a tier which is not written any more.
+    fn raised_for_long_enough(&self, record: &PhaseRecord) -> bool {
+        let everywhere = self.stash.views.iter().all(|view| {
+            let version = view.last().and_then(|seen| seen.fence_version);
+            version == Some(record.version)
+        });
+        let mut raised = self.raised.lock().unwrap_or_else(|e| e.into_inner());
+        match *raised {
+            Some((version, since)) if everywhere && version == record.version => {
+                since.elapsed() >= Duration::from_millis(self.stash.site.settings.settle_wait)
+            }
+            _ => {
+                *raised = everywhere.then(|| (record.version, Instant::now()));
+                false
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Lines are made where the event happens and written by a thread of their own, so that a standard output that nobody
 //! reads stops no request; over [`LINES_WAITING_MAX`] lines are dropped and counted.
 
+mod fields;
 mod format;
 mod layer;
 mod writer;

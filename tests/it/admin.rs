@@ -32,6 +32,8 @@ async fn pages_without_a_token() {
     assert_eq!((console.status, console.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(console.header("content-security-policy").starts_with("default-src 'none'; "));
     assert!(console.text.contains("kask-first") && !console.text.contains("<script"), "{}", console.text);
+    let head = decant.send(decant.request("HEAD", "/healthz")).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
     for page in ["/healthz", "/", "/v1/status", "/nothing"] {
         let answer = decant.get(page).await;
         assert_eq!((answer.header("x-content-type-options"), answer.header("cache-control")), ("nosniff", "no-store"));

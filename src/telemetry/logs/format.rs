@@ -1,6 +1,6 @@
 //! One line, as JSON with ECS field names or as text. Pure.
 
-use super::layer::Fields;
+use super::fields::Fields;
 use serde_json::{Map, Value, json};
 use std::{fmt::Write as _, time::SystemTime};
 use tracing::Level;

@@ -152,3 +152,27 @@ async fn a_second_decant_adopts_the_fence_cannot_move_and_learns() {
     assert_eq!((&learned["phase"], &learned["by"]), (&json!("redis-standby"), &json!("first")));
     first.settled().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_does_not_wait_for_a_move_that_is_being_weighed() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    // The guards now wait a second for Redis.
+    stage.redis.sigstop();
+    let asked = json!({ "to": "redis-standby", "reason": "r" });
+    let mut moving = std::pin::pin!(decant.put(&asked));
+    let mut answered = 0;
+    let refused = loop {
+        tokio::select! {
+            refused = &mut moving => break refused,
+            status = decant.get("/v1/status") => {
+                assert_eq!(status.status, 200);
+                answered += 1;
+            }
+        }
+    };
+    stage.redis.sigcont();
+    assert!(answered >= 5, "only {answered} answers meanwhile");
+    assert_eq!((refused.status, &refused.json()["guards"][0]["ok"]), (409, &json!(false)), "{}", refused.text);
+}
