@@ -19,15 +19,6 @@ const LAYERS: [&[&str]; 9] = [
     &["config", "protocol"],
     &["phase", "codec"],
 ];
-7] = [
-    &["cli"],
-    &["app"],
-    &["admin"],
-    &["stash", "preflight", "kask_server"],
-    &["outbox", "dialect", "telemetry"],
-    &["protocol", "config", "tier", "http"],
-    &["phase", "codec"],
-];
 
 const LINES_MAX: usize = 500;
 
