@@ -12,6 +12,7 @@ mod route;
 mod status;
 pub mod views;
 
+use crate::outbox::Verdict;
 use crate::{
     config::Secret,
     dialect::About,
@@ -120,6 +121,14 @@ impl Inner {
             Resource::Phase(_) => moves::shown(mover()?),
             Resource::History(_) => moves::history(mover()?.clone()).await,
             Resource::Key(_, segment) => self.inspect(mover()?, segment).await,
+            Resource::Damaged(_, id) => {
+                // A form of another site could send a POST, but not with this type.
+                if !route.deletes {
+                    gate::is_json(head)?;
+                }
+                let verdict = if route.deletes { Verdict::Drop } else { Verdict::Retry };
+                json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
+            }
             Resource::Outbox(_) => {
                 let keys = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"));
                 json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod inspect;
 mod kask;
+mod outbox;
 mod output;
 mod phase;
 mod serve;
@@ -91,6 +92,8 @@ pub enum Command {
     Status,
     /// The phase of a stash: show it, move to another, tell its history
     Phase(phase::PhaseArgs),
+    /// Intents under way between the tiers, and those given up on
+    Outbox(outbox::OutboxArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
     Inspect(inspect::InspectArgs),
     /// Serve Kask's HTTP API from a store in one file
@@ -146,6 +149,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Serve(args) => serve::run(&cli.global, args),
         Command::Status => status::run(&cli.global, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),
     };

@@ -15,6 +15,7 @@
 //! and the first write is the one that a full Redis refuses.
 
 mod calls;
+mod damaged;
 mod names;
 mod peek;
 mod reply;
@@ -22,6 +23,7 @@ mod scripts;
 mod shard_state;
 
 pub use calls::{Outbox, OutboxSettings};
+pub use damaged::Verdict;
 pub use names::{Names, is_reserved};
 pub use peek::{Peek, PeekIntent, PeekRecord};
 pub use shard_state::{Damaged, Raised, ShardLook};

@@ -1,12 +1,16 @@
 //! A stash's outbox: counts, and what was given up on.
 
-use super::views::{DamagedView, OutboxView, ShardOutboxView, rfc3339};
+use super::{
+    problem::Problem,
+    views::{DamagedView, JudgedView, OutboxView, ShardOutboxView, rfc3339},
+};
 use crate::{
     codec::show,
-    outbox::Damaged,
-    protocol::world::Direction,
+    outbox::{Damaged, Verdict},
+    protocol::world::{Direction, Token},
     stash::{Stash, inspect::hex},
 };
+use http::StatusCode;
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -59,6 +63,32 @@ async fn damaged(stash: &Stash, shard: usize) -> Result<Vec<Damaged>, String> {
     let Some(outbox) = stash.site.world.outbox.as_deref() else { return Ok(Vec::new()) };
     let until = Instant::now() + SHARD_TIMEOUT;
     outbox.damaged(shard, DAMAGED_MAX, until).await.map_err(|fault| fault.to_string())
+}
+
+/// Retries or forgets a damaged intent.
+pub(super) async fn judge(stash: &Stash, id: &str, verdict: Verdict) -> Result<JudgedView, Problem> {
+    let unknown = || {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "no-such-intent",
+            "there is no damaged intent of this id; the outbox lists them (it may have been retried or dropped already)",
+        )
+    };
+    let well_formed = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let token = u128::from_str_radix(id, 16).ok().filter(|_| well_formed).map(Token).ok_or_else(unknown)?;
+    let outbox = stash.site.world.outbox.as_deref().ok_or_else(unknown)?;
+    let judged = outbox.judge(token, verdict, Instant::now() + SHARD_TIMEOUT).await;
+    match judged.map_err(|fault| Problem::busy(format!("a shard could not be asked: {fault}")))? {
+        false => Err(unknown()),
+        true => {
+            let now = match verdict {
+                Verdict::Retry => "retried",
+                Verdict::Drop => "dropped",
+            };
+            tracing::info!(stash = stash.name, intent = id, now, "an operator judged a damaged intent");
+            Ok(JudgedView { id: id.to_owned(), now: now.to_owned() })
+        }
+    }
 }
 
 fn shown(damaged: &Damaged, keys: bool) -> DamagedView {

@@ -18,6 +18,8 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    /// A damaged intent, by the id that the outbox lists.
+    Damaged(&'a str, &'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -33,6 +35,7 @@ impl<'a> Resource<'a> {
             | Resource::Phase(stash)
             | Resource::History(stash)
             | Resource::Key(stash, _)
+            | Resource::Damaged(stash, _)
             | Resource::Outbox(stash) => Some(stash),
             _ => None,
         }
@@ -41,6 +44,7 @@ impl<'a> Resource<'a> {
     fn methods(&self) -> &'static str {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
+            Resource::Damaged(..) => "POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -52,8 +56,10 @@ pub(super) struct Route<'a> {
     pub resource: Resource<'a>,
     /// The stash's index; 0 where none is named.
     pub stash: usize,
-    /// A PUT.
+    /// What is asked for is a change.
     pub writes: bool,
+    /// A DELETE.
+    pub deletes: bool,
 }
 
 /// `None`: there is no such page.
@@ -73,7 +79,10 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase" => Some(Resource::Phase(stash)),
         "phase/history" => Some(Resource::History(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
-        _ => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
+        _ => match rest.strip_prefix("damaged/") {
+            Some(id) => Some(Resource::Damaged(stash, id)),
+            None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
+        },
     }
 }
 
@@ -100,7 +109,12 @@ pub(super) fn route<'a>(
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
             .with_header(header::ALLOW, HeaderValue::from_static(methods)));
     }
-    Ok(Route { resource, stash: index, writes: method == Method::PUT })
+    Ok(Route {
+        resource,
+        stash: index,
+        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        deletes: *method == Method::DELETE,
+    })
 }
 
 #[cfg(test)]
@@ -129,6 +143,7 @@ mod tests {
             ("/v1/stashes/echoseen/phase/history", 200, 405, 405),
             ("/v1/stashes/echoseen/keys/a%2Fb", 200, 405, 405),
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
+            ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -153,6 +153,14 @@ pub struct DamagedView {
     pub reason: String,
 }
 
+/// What became of a damaged intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedView {
+    pub id: String,
+    /// `retried` or `dropped`.
+    pub now: String,
+}
+
 impl From<&PhaseRecord> for RecordView {
     fn from(record: &PhaseRecord) -> RecordView {
         RecordView {

@@ -150,7 +150,7 @@ fn own_key(key: &[u8]) -> Key {
     Key::from_bytes(key.to_vec())
 }
 
-fn parse_damaged(token: &[u8], told: &[u8]) -> Option<Damaged> {
+pub(super) fn parse_damaged(token: &[u8], told: &[u8]) -> Option<Damaged> {
     let token = Token(u128::from_str_radix(std::str::from_utf8(token).ok()?, 16).ok()?);
     let newline = told.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&told[..newline]).ok()?;

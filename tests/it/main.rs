@@ -5,6 +5,7 @@ mod admin;
 mod bad_input;
 mod cli_config;
 mod crashes;
+mod damaged;
 mod dialect;
 mod http;
 mod kask_server;

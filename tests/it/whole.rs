@@ -32,6 +32,8 @@ pub struct Setup {
     pub kask_timeout_ms: u64,
     /// More lines for `[stash.echoseen]`.
     pub stash: String,
+    /// More lines for `[stash.echoseen.outbox]`.
+    pub outbox: String,
 }
 
 impl Setup {
@@ -45,6 +47,7 @@ impl Setup {
             lease_ms: 1_500,
             kask_timeout_ms: 500,
             stash: String::new(),
+            outbox: String::new(),
         }
     }
 
@@ -66,7 +69,7 @@ impl Setup {
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
-             [stash.echoseen.redis]\nurl = \"{}\"\n[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n",
+             [stash.echoseen.redis]\nurl = \"{}\"\n[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n",
             dir.path().join("state").display(),
             self.phase,
             self.serialization,
@@ -74,6 +77,7 @@ impl Setup {
             self.kask_timeout_ms,
             self.redis_url,
             self.lease_ms,
+            self.outbox,
         )
     }
 }
