@@ -2,13 +2,15 @@
 //!
 //! # Layers (imports only point down)
 //! ```text
-//! cli                               one file a subcommand
-//! app                               the only place that builds: config -> listeners, tasks, drain
-//! admin                             the admin listener: health, metrics, status, moves
-//! stash  preflight  kask_server     one store, and its moves; every tier tried once; the embedded Kask
-//! outbox  dialect  telemetry        intents and the fence on Redis; Kask's HTTP API, in and out; logs, metrics
-//! protocol  config  tier  http      what to do next, without I/O; the configuration; the two stores; accept loop, limits
-//! phase  codec                      phases, guards, the durable record; keys and values
+//! cli                      one file a subcommand
+//! app                      the only place that builds: config -> listeners, tasks, drain
+//! admin  preflight         the operator's listener; every tier of a config tried once
+//! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
+//! outbox  kask_server      intents, records and fence on Redis; the embedded Kask
+//! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
+//! http  telemetry          accept loop, limits, drain; logs and metrics
+//! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
+//! phase  codec             leaves
 //! ```
 //! `tests/it/layers.rs` checks it. ARCHITECTURE.md tells the rest, with a GET and a POST file by file.
 pub mod admin;

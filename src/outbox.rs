@@ -24,6 +24,6 @@ mod shard_state;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
-pub use names::{Names, is_reserved};
+pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
 pub use shard_state::{Damaged, Raised, ShardLook};

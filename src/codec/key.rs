@@ -6,6 +6,9 @@ use std::fmt::{self, Write};
 /// The longest key Cassandra stores, in bytes.
 pub const KEY_BYTES_MAX: usize = 65_535;
 
+/// What decant's own names on Redis begin with, after a stash's key prefix: no client's key may. `|` is in no keyspace of MediaWiki.
+pub const RESERVED: &str = "decant|";
+
 /// The decoded key. Keys are personal data: `Debug` shows only the length.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(Bytes);
@@ -58,6 +61,11 @@ impl Key {
             }
         }
         url
+    }
+
+    /// Whether it could be taken for one of decant's own names.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED.as_bytes())
     }
 
     pub fn as_bytes(&self) -> &[u8] {

@@ -8,8 +8,6 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// decant's own records in a store begin so.
-const RESERVED: &[u8] = b"decant|";
 
 /// What a request asks for.
 pub(super) enum Route<'a> {
@@ -79,7 +77,7 @@ pub(super) fn route<'a>(mounts: &'a [Mount], manners: Manners, key_bytes_max: us
         Err(KeyFault::TooLong | KeyFault::NotUtf8) => return Route::Refuse(Refusal::Bad),
         Err(KeyFault::BadEscape) => return Route::Malformed,
     };
-    if manners.reserved_keys && key.as_bytes().starts_with(RESERVED) {
+    if manners.reserved_keys && key.is_reserved() {
         return Route::Refuse(Refusal::Reserved);
     }
     match ask(&head.method, &head.headers, manners) {

@@ -1,12 +1,6 @@
 //! decant's own names on a shard.
 
-/// What decant's own names begin with, after the stash's key prefix. `|` is in no keyspace of MediaWiki.
-const OWN: &str = "decant|";
-
-/// Whether a client's key could be taken for one of decant's own names.
-pub fn is_reserved(key: &[u8]) -> bool {
-    key.starts_with(OWN.as_bytes())
-}
+use crate::codec::key::RESERVED;
 
 /// The names of one stash.
 #[derive(Clone, Debug)]
@@ -21,7 +15,7 @@ pub struct Names {
 
 impl Names {
     pub fn new(prefix: &[u8], stash: &str) -> Names {
-        let name = |what: &str| [prefix, format!("{OWN}{stash}|{what}").as_bytes()].concat();
+        let name = |what: &str| [prefix, format!("{RESERVED}{stash}|{what}").as_bytes()].concat();
         Names {
             fence: name("fence"),
             generation: name("generation"),

@@ -4,24 +4,19 @@
 //! stale, can begin a write or copy of the old phase there. What was begun finishes in its own direction. When no intent of another
 //! direction is left, the record says `settled`.
 
+mod measure;
 mod request;
 
 pub use request::{MoveFault, MoveRequest, Moved};
 
-use super::{Stash, sample};
-
+use super::Stash;
 use crate::{
-    codec::key::Key,
     outbox::Raised,
     phase::{
-        Phase,
-        guard::{self, Figures},
+        Phase, guard,
         record::{PhaseRecord, RecordFault, RecordFile, State},
     },
-    protocol::{
-        Belief, Fence, World,
-        world::{KaskGot, Millis},
-    },
+    protocol::{Belief, Fence},
 };
 use arc_swap::ArcSwapOption;
 use std::{
@@ -40,8 +35,6 @@ const DRIVE_EVERY: Duration = Duration::from_millis(50);
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// A shard's fence and outbox are asked for this long.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Kask's probe before a move may take this long, in milliseconds.
-const PROBE_MS: Millis = 1_200;
 
 /// Moves one stash.
 pub struct Mover {
@@ -425,38 +418,5 @@ impl Mover {
                 _ => None,
             },
         }
-    }
-
-    async fn figures(&self, record: &PhaseRecord, request: &MoveRequest) -> Figures {
-        let site = &self.stash.site;
-        if record.phase.uses_redis() || request.to.uses_redis() {
-            self.stash.open_shards();
-        }
-        let mut figures = Figures {
-            kask_emptied: request.kask_emptied,
-            lease_ms: site.settings.lease,
-            now_unix_ms: unix_ms(),
-            damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
-            ..Figures::default()
-        };
-        for (shard, until) in self.shards_in_use(Phase::RedisOnly) {
-            if self.stash.fence_on(shard, until).await.is_err() {
-                figures.shards_away.push(self.stash.shard_name(shard));
-            }
-        }
-        let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
-        if let KaskGot::Error(why) = site.world.kask_get(&probe, site.world.now() + PROBE_MS).await {
-            figures.kask_fails = Some(why);
-        }
-        let wanted = matches!(
-            (record.phase, request.to),
-            (Phase::RedisOnly, Phase::DualWrite) | (Phase::KaskFirst, Phase::RedisStandby)
-        );
-        if wanted && figures.shards_away.is_empty() && figures.kask_fails.is_none() {
-            let sample = sample::take(&self.stash).await;
-            (figures.sampled, figures.not_in_kask, figures.in_kask) =
-                (sample.sampled, sample.not_in_kask, sample.in_kask);
-        }
-        figures
     }
 }

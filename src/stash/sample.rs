@@ -3,7 +3,6 @@
 use super::Stash;
 use crate::{
     codec::key::Key,
-    outbox::is_reserved,
     protocol::{
         World,
         world::{KaskGot, Millis, Seen, Stored},
@@ -59,9 +58,11 @@ async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> 
             return keys;
         };
         for name in found.iter().filter_map(|name| as_bytes(name).ok()) {
-            let Some(key) = name.strip_prefix(outbox.map().prefix()) else { continue };
-            if keys.len() < most && !is_reserved(key) && !key.ends_with(b":lock") {
-                keys.insert(Key::from_bytes(key.to_vec()));
+            let Some(key) = name.strip_prefix(outbox.map().prefix()).map(|key| Key::from_bytes(key.to_vec())) else {
+                continue;
+            };
+            if keys.len() < most && !key.is_reserved() && !key.as_bytes().ends_with(b":lock") {
+                keys.insert(key);
             }
         }
         cursor = next.to_vec();
