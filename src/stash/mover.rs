@@ -4,21 +4,21 @@
 //! stale, can begin a write or copy of the old phase there. What was begun finishes in its own direction. When no intent of another
 //! direction is left, the record says `settled`.
 
-use super::{Stash, sample};
+mod figures;
+mod request;
+
+use super::Stash;
 use crate::{
-    codec::key::Key,
     outbox::Raised,
     phase::{
-        Phase,
-        guard::{self, Figures, Guard, NoStep},
+        Phase, guard,
         record::{PhaseRecord, RecordFault, RecordFile, State},
     },
-    protocol::{
-        Belief, Fence, World,
-        world::{KaskGot, Millis},
-    },
+    protocol::{Belief, Fence},
+    telemetry::seldom::Seldom,
 };
 use arc_swap::ArcSwapOption;
+pub use request::{MoveFault, MoveRequest, Moved};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -35,8 +35,6 @@ const DRIVE_EVERY: Duration = Duration::from_millis(50);
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// A shard's fence and outbox are asked for this long.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// Kask's probe before a move may take this long, in milliseconds.
-const PROBE_MS: Millis = 1_200;
 
 /// Moves one stash.
 pub struct Mover {
@@ -53,57 +51,16 @@ pub struct Mover {
     unconfirmed: ArcSwapOption<String>,
     /// Wakes the driver when a move has begun.
     begun: Notify,
+    /// What lasts is met twenty times a second, and told of seldom.
+    troubles: Troubles,
 }
 
-/// What an operator asks for.
-#[derive(Clone, Debug)]
-pub struct MoveRequest {
-    /// The phase that the operator believes in; none: whatever holds.
-    pub from: Option<Phase>,
-    pub to: Phase,
-    pub reason: String,
-    pub by: String,
-    pub force: bool,
-    pub dry_run: bool,
-    /// The operator's word that Kask was emptied since writes went past it.
-    pub kask_emptied: bool,
-}
-
-/// A move that began, or would.
-#[derive(Clone, Debug)]
-pub struct Moved {
-    pub record: PhaseRecord,
-    pub guards: Vec<Guard>,
-    pub dry_run: bool,
-}
-
-/// Why a move did not begin. Nothing has changed.
-#[derive(Debug, thiserror::Error)]
-pub enum MoveFault {
-    #[error("decant is starting: the phase in force is not confirmed yet; try again")]
-    Starting,
-    #[error("this decant is {own}, and the fence names {named}: ask that one to move")]
-    NotOwner { own: String, named: String },
-    #[error("the phase is {} (version {}, since the move by {}), not {expected}", .now.phase, .now.version, .now.by)]
-    Stale { expected: Phase, now: Box<PhaseRecord> },
-    #[error("the move to {} by {} has not settled yet; see `decant status`", .0.phase, .0.by)]
-    UnderWay(Box<PhaseRecord>),
-    #[error(transparent)]
-    NoStep(#[from] NoStep),
-    #[error("refused: {}", failing(.guards))]
-    Guarded { record: Box<PhaseRecord>, guards: Vec<Guard> },
-    #[error("a reason is needed: it stays in the history")]
-    NoReason,
-    #[error("no Redis is configured for this stash: it can only be kask-only")]
-    NoRedis,
-    #[error(transparent)]
-    Record(#[from] RecordFault),
-}
-
-fn failing(guards: &[Guard]) -> String {
-    let texts: Vec<String> =
-        guards.iter().filter(|g| !g.ok).map(|g| format!("{}: {} (needs: {})", g.name, g.figure, g.needs)).collect();
-    texts.join("; ")
+/// One for each trouble.
+#[derive(Debug, Default)]
+struct Troubles {
+    unconfirmed: Seldom,
+    unrecorded: Seldom,
+    unraised: Seldom,
 }
 
 pub fn unix_ms() -> u64 {
@@ -128,6 +85,7 @@ impl Mover {
             shown: ArcSwapOption::empty(),
             unconfirmed: ArcSwapOption::empty(),
             begun: Notify::new(),
+            troubles: Troubles::default(),
         };
         if let Some(record) = record {
             mover.believe(&record);
@@ -191,14 +149,20 @@ impl Mover {
         }
         while !stop.is_cancelled() && self.record.lock().await.is_none() {
             if let Err(why) = self.first_start().await {
-                tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");
+                if self.troubles.unconfirmed.is_due() {
+                    tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");
+                }
                 self.unconfirmed.store(Some(Arc::new(why)));
                 tokio::select! { () = stop.cancelled() => {}, () = sleep(RETRY_EVERY) => {} }
             }
         }
         while !stop.is_cancelled() {
-            if let Err(fault) = self.drive().await {
-                tracing::error!(stash = self.stash.name, fault = %fault, "the phase record is not up to date");
+            match self.drive().await {
+                Ok(()) => self.troubles.unrecorded.over(),
+                Err(fault) if self.troubles.unrecorded.is_due() => {
+                    tracing::error!(stash = self.stash.name, fault = %fault, "the phase record is not up to date");
+                }
+                Err(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -212,8 +176,12 @@ impl Mover {
     async fn first_start(&self) -> Result<(), String> {
         let mut slot = self.record.lock().await;
         let mut seen: Option<Fence> = None;
-        for (shard, until) in self.shards_in_use(self.first_phase) {
-            let fence = self.stash.fence_on(shard, until).await?;
+        // Also where the config says kask-only: others may share these shards, and be in another phase.
+        for (shard, until) in self.all_shards() {
+            let fence = self.stash.fence_on(shard, until).await.map_err(|why| match self.first_phase {
+                Phase::KaskOnly => format!("{why}; if this Redis is gone for good, remove it from the stash's config"),
+                _ => why,
+            })?;
             seen = seen.into_iter().chain(fence).max_by_key(|fence| fence.version);
         }
         let mut record = match seen {
@@ -252,10 +220,7 @@ impl Mover {
     /// A record of what another decant's fence says.
     fn adopted(&self, fence: &Fence) -> Result<PhaseRecord, String> {
         if fence.shards != self.stash.shards_digest() {
-            return Err(format!(
-                "the fence was raised by {} with another list of shards; make both decants' redis settings the same",
-                fence.member
-            ));
+            return Err(other_shards(fence));
         }
         Ok(PhaseRecord {
             phase: fence.phase,
@@ -268,15 +233,14 @@ impl Mover {
         })
     }
 
-    fn shards_in_use(&self, phase: Phase) -> Vec<(usize, Instant)> {
-        let count = if phase.uses_redis() { self.stash.views.len() } else { 0 };
-        (0..count).map(|shard| (shard, Instant::now() + SHARD_TIMEOUT)).collect()
+    fn all_shards(&self) -> impl Iterator<Item = (usize, Instant)> + use<> {
+        (0..self.stash.views.len()).map(|shard| (shard, Instant::now() + SHARD_TIMEOUT))
     }
 
     /// Raises the fence on every shard; `Some` where one has another's of this version or a newer.
     async fn raise_everywhere(&self, record: &PhaseRecord) -> Result<Option<Fence>, String> {
         let fence = self.fence_of(record);
-        for (shard, until) in self.shards_in_use(record.phase) {
+        for (shard, until) in self.all_shards() {
             match self.stash.raise_on(shard, &fence, until).await? {
                 Raised::Done => {}
                 Raised::Refused(Some(other)) => return Ok(Some(other)),
@@ -294,16 +258,24 @@ impl Mover {
         let Some(record) = slot.as_mut() else { return Ok(()) };
         let belief = self.stash.site.belief();
         if belief.fence.version > record.version {
-            *record = self.learned(record, &belief.fence);
-            self.file.append(record)?;
-            self.file.store(record)?;
-            self.believe(record);
-            return Ok(());
+            let learned = self.learned(record, &belief.fence);
+            return self.replace(record, learned);
         }
         if record.member != self.member {
             return self.retire_if_over(record);
         }
-        self.raise_where_needed(record).await;
+        if let Some(other) = self.raise_where_needed(record).await {
+            tracing::error!(
+                stash = self.stash.name,
+                lost = record.phase.name(),
+                phase = other.phase.name(),
+                version = other.version,
+                by = other.member,
+                "another move took this version first, and stands; was state_dir copied, or restored from a backup?"
+            );
+            let learned = self.learned(record, &other);
+            return self.replace(record, learned);
+        }
         if record.state == State::Moving && self.nothing_else_is_under_way(record) {
             let settled = PhaseRecord { state: State::Settled, ..record.clone() };
             self.file.store(&settled)?;
@@ -317,6 +289,14 @@ impl Mover {
             );
         }
         self.retire_if_over(record)
+    }
+
+    /// Takes over what stands on the shards. Durable first: what cannot be written is tried again, and leaves no line in the history.
+    fn replace(&self, record: &mut PhaseRecord, next: PhaseRecord) -> Result<(), RecordFault> {
+        self.file.store(&next)?;
+        *record = next;
+        self.believe(record);
+        self.file.append(record)
     }
 
     fn learned(&self, record: &PhaseRecord, fence: &Fence) -> PhaseRecord {
@@ -333,25 +313,44 @@ impl Mover {
         }
     }
 
-    /// A missing or older fence is raised again from the record, never lowered.
-    async fn raise_where_needed(&self, record: &PhaseRecord) {
+    /// A missing or older fence is raised again from the record, never lowered. `Some`: another's of the same version was raised
+    /// before this one ever was.
+    async fn raise_where_needed(&self, record: &PhaseRecord) -> Option<Fence> {
         let retired = !record.phase.uses_redis() && record.state == State::Settled;
         if retired {
-            return;
+            return None;
         }
         let fence = self.fence_of(record);
-        for (shard, view) in self.stash.views.iter().enumerate() {
-            let version = view.last().and_then(|seen| seen.fence_version);
-            if version.is_none_or(|version| version < record.version)
-                && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await
-            {
-                tracing::debug!(stash = self.stash.name, shard, why, "the fence is not raised yet");
+        for (shard, until) in self.all_shards() {
+            let stands = self.stash.views[shard].last().and_then(|seen| seen.fence);
+            if stands.is_some_and(|stands| stands == fence || stands.version > fence.version) {
+                continue;
+            }
+            let why = match self.stash.raise_on(shard, &fence, until).await {
+                Ok(Raised::Done) => {
+                    self.troubles.unraised.over();
+                    continue;
+                }
+                // The next look learns of it.
+                Ok(Raised::Refused(Some(other))) if other.version > fence.version && other.shards == fence.shards => {
+                    continue;
+                }
+                Ok(Raised::Refused(Some(other))) if other.shards == fence.shards => return Some(other),
+                Ok(Raised::Refused(Some(other))) => other_shards(&other),
+                Ok(Raised::Refused(None)) => "it cannot be read; was it written by a newer decant?".to_owned(),
+                Err(why) => why,
+            };
+            if self.troubles.unraised.is_due() {
+                let shard = self.stash.shard_name(shard);
+                tracing::warn!(stash = self.stash.name, shard, why, "the fence is not raised yet");
             }
         }
+        None
     }
 
     /// Every shard has shown the new fence and no intent of another direction since.
     fn nothing_else_is_under_way(&self, record: &PhaseRecord) -> bool {
+        let fence = self.fence_of(record);
         self.stash.views.iter().all(|view| {
             view.last().is_some_and(|seen| {
                 let others = match record.phase {
@@ -359,7 +358,7 @@ impl Mover {
                     Phase::DualWrite | Phase::KaskFirst => seen.to_redis,
                     Phase::RedisStandby => seen.to_kask,
                 };
-                seen.fence_version == Some(record.version) && others == 0
+                seen.fence.as_ref() == Some(&fence) && others == 0
             })
         })
     }
@@ -377,7 +376,8 @@ impl Mover {
         let mut slot = self.record.lock().await;
         let record = slot.as_ref().ok_or(MoveFault::Starting)?;
         self.may_move(record, &request)?;
-        let guards = guard::guards(record, request.to, &self.figures(record, &request).await);
+        let figures = self.figures(record, &request).await?;
+        let guards = guard::guards(record, request.to, &figures);
         let passed = guards.iter().all(|g| g.ok);
         let next = self.next_record(record, &request, !passed);
         if !passed && !request.force {
@@ -447,37 +447,13 @@ impl Mover {
             },
         }
     }
+}
 
-    async fn figures(&self, record: &PhaseRecord, request: &MoveRequest) -> Figures {
-        let site = &self.stash.site;
-        if record.phase.uses_redis() || request.to.uses_redis() {
-            self.stash.open_shards();
-        }
-        let mut figures = Figures {
-            kask_emptied: request.kask_emptied,
-            lease_ms: site.settings.lease,
-            now_unix_ms: unix_ms(),
-            damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
-            ..Figures::default()
-        };
-        for (shard, until) in self.shards_in_use(Phase::RedisOnly) {
-            if self.stash.fence_on(shard, until).await.is_err() {
-                figures.shards_away.push(self.stash.shard_name(shard));
-            }
-        }
-        let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
-        if let KaskGot::Error(why) = site.world.kask_get(&probe, site.world.now() + PROBE_MS).await {
-            figures.kask_fails = Some(why);
-        }
-        let wanted = matches!(
-            (record.phase, request.to),
-            (Phase::RedisOnly, Phase::DualWrite) | (Phase::KaskFirst, Phase::RedisStandby)
-        );
-        if wanted && figures.shards_away.is_empty() && figures.kask_fails.is_none() {
-            let sample = sample::take(&self.stash).await;
-            (figures.sampled, figures.not_in_kask, figures.in_kask) =
-                (sample.sampled, sample.not_in_kask, sample.in_kask);
-        }
-        figures
-    }
+/// A fence of decants that place keys otherwise, or the same shards spelt otherwise.
+fn other_shards(fence: &Fence) -> String {
+    format!(
+        "it was raised by {} with another list of shards (version {}, {}): give every decant of the stash the same redis settings, to the \
+         letter; or, if all its shards have moved or been renamed, stop its decants, delete the key that ends in |fence on each, and start",
+        fence.member, fence.version, fence.phase
+    )
 }

@@ -1,0 +1,63 @@
+//! What an operator asks of a mover, and what it answers.
+
+use crate::{
+    phase::{
+        Phase,
+        guard::{Guard, NoStep},
+        record::{PhaseRecord, RecordFault},
+    },
+    protocol::Fence,
+};
+
+/// What an operator asks for.
+#[derive(Clone, Debug)]
+pub struct MoveRequest {
+    /// The phase that the operator believes in; none: whatever holds.
+    pub from: Option<Phase>,
+    pub to: Phase,
+    pub reason: String,
+    pub by: String,
+    pub force: bool,
+    pub dry_run: bool,
+    /// The operator's word that Kask was emptied since writes went past it.
+    pub kask_emptied: bool,
+}
+
+/// A move that began, or would.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    pub record: PhaseRecord,
+    pub guards: Vec<Guard>,
+    pub dry_run: bool,
+}
+
+/// Why a move did not begin. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveFault {
+    #[error("decant is starting: the phase in force is not confirmed yet; try again")]
+    Starting,
+    #[error("this decant is {own}, and the fence names {named}: ask that one to move")]
+    NotOwner { own: String, named: String },
+    #[error("a newer move stands on the shards: {} (version {}, by {}); this decant learns of it now, look again", .0.phase, .0.version, .0.member)]
+    Overtaken(Fence),
+    #[error("the phase is {} (version {}, since the move by {}), not {expected}", .now.phase, .now.version, .now.by)]
+    Stale { expected: Phase, now: Box<PhaseRecord> },
+    #[error("the move to {} by {} has not settled yet; see `decant status`", .0.phase, .0.by)]
+    UnderWay(Box<PhaseRecord>),
+    #[error(transparent)]
+    NoStep(#[from] NoStep),
+    #[error("refused: {}", failing(.guards))]
+    Guarded { record: Box<PhaseRecord>, guards: Vec<Guard> },
+    #[error("a reason is needed: it stays in the history")]
+    NoReason,
+    #[error("no Redis is configured for this stash: it can only be kask-only")]
+    NoRedis,
+    #[error(transparent)]
+    Record(#[from] RecordFault),
+}
+
+fn failing(guards: &[Guard]) -> String {
+    let texts: Vec<String> =
+        guards.iter().filter(|g| !g.ok).map(|g| format!("{}: {} (needs: {})", g.name, g.figure, g.needs)).collect();
+    texts.join("; ")
+}
