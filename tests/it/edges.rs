@@ -186,6 +186,18 @@ fn a_lost_fence_is_told_of_once_in_a_while() {
     assert_eq!(second.set("k", "JSON..1").status(), 201);
 }
 
+/// In the instant between a move's record and its fence, and after Redis lost the fence, a read waits as a write does.
+#[test]
+fn a_read_waits_for_a_fence_that_is_about_to_be_raised() {
+    let redis = RedisServer::start();
+    let decant = Whole::start(&Setup::new(&redis, "dual-write"));
+    assert_eq!(decant.set("k", "JSON..1").status(), 201);
+    for _ in 0..5 {
+        redis::cmd("DEL").arg("decant|echoseen|fence").exec(&mut redis.client()).unwrap();
+        assert_eq!(decant.got("k"), (200, "JSON..1".into()));
+    }
+}
+
 /// Not to be able to look is not to have seen that all is well.
 #[test]
 fn a_sample_that_cannot_be_taken_stops_the_move_that_needs_it() {
