@@ -194,7 +194,8 @@ impl Mover {
                 record = self.adopted(&other)?;
             }
         }
-        self.file.append(&record).and_then(|()| self.file.store(&record)).map_err(|fault| fault.to_string())?;
+        // Stored before it is told of: this is tried again four times a second.
+        self.file.store(&record).and_then(|()| self.file.append(&record)).map_err(|fault| fault.to_string())?;
         self.believe(&record);
         *slot = Some(record);
         self.stash.confirm();
@@ -229,8 +230,20 @@ impl Mover {
             by: fence.member.clone(),
             member: fence.member.clone(),
             state: if fence.member == self.member { State::Moving } else { State::Settled },
+            kask_stale_since_unix_ms: self.perhaps_stale(fence).filter(|_| fence.version > 1),
+            mirror_unclean_since_unix_ms: self.perhaps_unclean(fence).filter(|_| fence.version > 1),
             ..self.first_record()
         })
+    }
+
+    /// Of a move of this decant's own whose record is lost: what may have gone past Kask counts as gone past it.
+    fn perhaps_stale(&self, fence: &Fence) -> Option<u64> {
+        (fence.member == self.member && fence.phase == Phase::RedisOnly).then(unix_ms)
+    }
+
+    /// The same of Redis, which `kask-only` may have come before.
+    fn perhaps_unclean(&self, fence: &Fence) -> Option<u64> {
+        (fence.member == self.member && fence.phase == Phase::RedisStandby).then(unix_ms)
     }
 
     fn all_shards(&self) -> impl Iterator<Item = (usize, Instant)> + use<> {
@@ -309,7 +322,14 @@ impl Mover {
             reason: "learned from the fence".into(),
             forced: false,
             member: fence.member.clone(),
-            ..record.clone()
+            kask_stale_since_unix_ms: self
+                .perhaps_stale(fence)
+                .map(|now| record.kask_stale_since_unix_ms.unwrap_or(now)),
+            mirror_unclean_since_unix_ms: self
+                .perhaps_unclean(fence)
+                .filter(|_| record.phase != Phase::KaskFirst || fence.version != record.version + 1)
+                .map(|now| record.mirror_unclean_since_unix_ms.unwrap_or(now)),
+            stash: record.stash.clone(),
         }
     }
 
