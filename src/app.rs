@@ -1,6 +1,7 @@
 //! The only place that builds: a config becomes listeners and tasks, runs until stopped, and drains.
 
 mod build;
+mod keep_up;
 mod state_dir;
 
 use crate::{
@@ -115,9 +116,14 @@ fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
 
 fn start(movers: &[Arc<Mover>], background: &CancellationToken) {
     for mover in movers {
-        tokio::spawn(mover.clone().run(background.clone()));
-        for shard in 0..mover.stash().views.len() {
-            tokio::spawn(mover.stash().clone().watch_shard(shard, background.clone()));
+        let (stash, stop) = (mover.stash().clone(), background.clone());
+        let moving = mover.clone();
+        let run = move || moving.clone().run(stop.clone());
+        tokio::spawn(keep_up::keep_up("mover", stash.name.clone(), background.clone(), run));
+        for shard in 0..stash.views.len() {
+            let (watched, stop) = (stash.clone(), background.clone());
+            let watch = move || watched.clone().watch_shard(shard, stop.clone());
+            tokio::spawn(keep_up::keep_up("looker", stash.name.clone(), background.clone(), watch));
         }
     }
 }

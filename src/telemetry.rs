@@ -5,3 +5,4 @@ pub mod catalogue;
 pub mod logs;
 pub mod metrics;
 mod process;
+pub mod seldom;

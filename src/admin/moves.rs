@@ -98,6 +98,7 @@ fn refused(fault: MoveFault) -> Problem {
             conflict("not-owner").with("member", own.into()).with("owner", named.into())
         }
         MoveFault::Stale { now, .. } => conflict("phase-changed").with("record", value(&RecordView::from(&*now))),
+        MoveFault::Overtaken(_) => conflict("phase-changed"),
         MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))

@@ -27,6 +27,8 @@ pub struct Figures {
     pub not_in_kask: u64,
     /// Of the sampled keys, how many Kask holds at all.
     pub in_kask: u64,
+    /// Why no sample could be taken, though the step needs one.
+    pub sample_fails: Option<String>,
     /// The operator's word that Kask was emptied.
     pub kask_emptied: bool,
     pub lease_ms: u64,
@@ -42,7 +44,8 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
     if record.phase.uses_kask() || to.uses_kask() {
         list.push(kask_answers(figures));
     }
-    if record.phase.uses_redis() && to > Phase::DualWrite || record.phase > Phase::DualWrite {
+    // Not only forward: redis-only is entered with an empty outbox, which a damaged intent keeps from ever being empty.
+    if record.phase.uses_redis() && to != Phase::DualWrite || record.phase > Phase::DualWrite {
         list.push(nothing_damaged(figures));
     }
     match (record.phase, to) {
@@ -121,13 +124,12 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
     let waited = figures.now_unix_ms.saturating_sub(since) >= figures.lease_ms;
     Guard {
         name: "kask_not_stale",
-        ok: figures.kask_emptied && waited && figures.in_kask == 0,
+        ok: figures.kask_emptied && waited && figures.in_kask == 0 && figures.sample_fails.is_none(),
         figure: format!(
-            "writes have gone past Kask for {} s; emptied: {}; {} of {} sampled keys are in Kask",
+            "writes have gone past Kask for {} s; emptied: {}; {}",
             figures.now_unix_ms.saturating_sub(since) / 1000,
             if figures.kask_emptied { "yes, says the operator" } else { "nobody says so" },
-            figures.in_kask,
-            figures.sampled
+            sampled(figures, || format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled))
         ),
         needs,
     }
@@ -136,10 +138,17 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
 fn sample_is_copied(figures: &Figures) -> Guard {
     Guard {
         name: "sample_is_copied",
-        ok: figures.not_in_kask == 0,
-        figure: format!("{} of {} sampled keys are missing or different in Kask", figures.not_in_kask, figures.sampled),
+        ok: figures.not_in_kask == 0 && figures.sample_fails.is_none(),
+        figure: sampled(figures, || {
+            format!("{} of {} sampled keys are missing or different in Kask", figures.not_in_kask, figures.sampled)
+        }),
         needs: "none: what is only in Redis is not read any more from redis-standby on, and is lost with Redis".into(),
     }
+}
+
+/// Not to be able to look is not to have seen that all is well.
+fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
+    figures.sample_fails.as_ref().map_or_else(found, |why| format!("the sample could not be taken: {why}"))
 }
 
 fn mirror_is_clean(record: &PhaseRecord) -> Guard {
@@ -217,6 +226,10 @@ mod tests {
         assert_eq!(failing(&first, Phase::RedisStandby, &kask), ["kask_answers"]);
         let damaged = Figures { damaged: 1, ..fine.clone() };
         assert_eq!(failing(&first, Phase::RedisStandby, &damaged), ["nothing_damaged"]);
+        let dual = record(Phase::DualWrite);
+        assert_eq!(failing(&dual, Phase::RedisOnly, &damaged), ["nothing_damaged"]);
+        let unseen = Figures { sample_fails: Some("no SCAN".into()), ..fine.clone() };
+        assert_eq!(failing(&first, Phase::RedisStandby, &unseen), ["sample_is_copied"]);
         let missing = Figures { sampled: 10, not_in_kask: 1, ..fine.clone() };
         assert_eq!(failing(&first, Phase::RedisStandby, &missing), ["sample_is_copied"]);
         let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(1), ..record(Phase::RedisStandby) };
@@ -232,6 +245,7 @@ mod tests {
             Figures { kask_emptied: false, ..good.clone() },
             Figures { now_unix_ms: 14_999, ..good.clone() },
             Figures { sampled: 5, in_kask: 1, ..good.clone() },
+            Figures { sample_fails: Some("no SCAN".into()), ..good.clone() },
         ] {
             assert_eq!(failing(&stale, Phase::DualWrite, &bad), ["kask_not_stale"]);
         }

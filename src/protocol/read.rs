@@ -34,16 +34,22 @@ enum Try {
     Answer(ReadAnswer),
     /// The phase has changed under the read.
     StartOver,
+    /// The shard has no fence that this decant can follow. It is about to be raised, or nobody is there to raise it.
+    Unconfirmed,
 }
 
 /// How often a read starts over before it gives up: every start-over is a move that was learned of.
 const START_OVERS_MAX: usize = 8;
+/// How long a read waits, in milliseconds, for a fence that is about to be raised: several looks, and far less than its budget.
+const UNCONFIRMED_WAIT: Millis = 500;
 
 /// Reads a key. `latest` asks the sequencer first. An answer that comes after the budget is none: what a read that overslept has seen can
 /// be from before several moves, and Kask may have been emptied and filled again meanwhile.
 pub async fn read<W: World>(site: &Arc<Site<W>>, key: &Key, latest: bool, began: Millis) -> ReadAnswer {
     let until = began + site.settings.budget;
-    for _ in 0..START_OVERS_MAX {
+    let confirmed_by = until.min(began + UNCONFIRMED_WAIT);
+    let mut start_overs = 0;
+    while start_overs < START_OVERS_MAX {
         // Pending first: a look that shows a newer fence is learned of before it counts as fresh, so the belief read after it is as new.
         let known = site.pending_of(key);
         let belief = site.belief();
@@ -51,7 +57,13 @@ pub async fn read<W: World>(site: &Arc<Site<W>>, key: &Key, latest: bool, began:
         match reading.once(latest).await {
             Try::Answer(_) if site.world.now() > until => break,
             Try::Answer(answer) => return answer,
-            Try::StartOver => {}
+            Try::StartOver => start_overs += 1,
+            Try::Unconfirmed if site.world.now() + site.settings.transit_poll < confirmed_by => {
+                site.world.sleep(site.settings.transit_poll).await;
+            }
+            Try::Unconfirmed => {
+                return ReadAnswer::Unavailable("the phase in force could not be confirmed on the shard".into());
+            }
         }
     }
     ReadAnswer::Unavailable("the read could not be finished in its time under one phase".into())
@@ -207,7 +219,7 @@ impl<W: World> Reading<'_, W> {
     fn refused(&self, refusal: Refusal) -> Try {
         match refusal {
             Refusal::Fence(seen) if self.site.learn(seen.as_ref()) => Try::StartOver,
-            Refusal::Fence(_) => unavailable("the phase in force could not be confirmed on the shard"),
+            Refusal::Fence(_) => Try::Unconfirmed,
             Refusal::Transit => unavailable("the key is in transit between the tiers"),
             Refusal::NotDone(why) | Refusal::Unknown(why) => unavailable(why),
         }

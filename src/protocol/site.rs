@@ -56,7 +56,7 @@ pub struct Site<W> {
     pub rules: Rules,
     pub settings: Settings,
     pub beliefs: Beliefs,
-    /// One for each shard.
+    /// One for each shard; never empty, for `shard_of` answers 0 where there is no shard.
     pub pending: Vec<PendingKeys>,
     /// Keys whose read-repair is under way here. A `std` mutex: held for one map operation.
     pub(super) repairs: Mutex<HashSet<Key>>,
@@ -64,7 +64,7 @@ pub struct Site<W> {
 
 impl<W: World> Site<W> {
     pub fn new(world: W, rules: Rules, settings: Settings, beliefs: Beliefs, shards: usize) -> Arc<Site<W>> {
-        let pending = (0..shards).map(|_| PendingKeys::default()).collect();
+        let pending = (0..shards.max(1)).map(|_| PendingKeys::default()).collect();
         Arc::new(Site { world, rules, settings, beliefs, pending, repairs: Mutex::default() })
     }
 

@@ -168,7 +168,7 @@ impl Stash {
     }
 
     fn pending_text(&self, key: &Key) -> &'static str {
-        if self.site.pending.is_empty() {
+        if self.site.world.outbox.is_none() {
             return "no";
         }
         match self.site.pending_of(key) {

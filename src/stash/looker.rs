@@ -5,7 +5,7 @@ use crate::{
     codec::key::Key,
     outbox::ShardLook,
     protocol::{
-        World,
+        Fence, World,
         belief::Adoption,
         reap::{Watch, lease, reap},
         world::Token,
@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 const REAPS_AT_ONCE: usize = 8;
 /// Keys handed to the reaper in one batch; the rest is still there at the next look.
 const REAP_BATCH_MAX: usize = 512;
+/// Expired intents a direction that are watched where a look lists none. Each is watched for a lease before it is claimed, so this many
+/// drain a lease: with a batch's worth, hours of an outage of Kask would take days.
+const EXPIRED_WATCHED_MAX: usize = 10_000;
 
 /// What a shard looked like last, for status and moves. A `std` mutex: held to copy a few numbers.
 #[derive(Debug, Default)]
@@ -39,9 +42,8 @@ pub struct Seen {
     pub to_redis: u64,
     pub damaged: u64,
     pub oldest_ms: Option<u64>,
-    /// Version of the shard's fence; none: it has lost it.
-    pub fence_version: Option<u64>,
-    pub fence_member: Option<String>,
+    /// The shard's fence; none: it has lost it.
+    pub fence: Option<Fence>,
 }
 
 impl ShardView {
@@ -59,10 +61,13 @@ type Due = BTreeMap<Key, Vec<Token>>;
 impl Stash {
     /// Looks at one shard until stopped.
     pub async fn watch_shard(self: Arc<Self>, shard: usize, stop: CancellationToken) {
-        let (due_to, due) = mpsc::channel(1);
-        self.tasks.spawn(self.clone().reap_shard(due, stop.clone()));
+        let mut due_to = self.begin_reaper(&stop);
         let mut watch = Watch::default();
         loop {
+            if due_to.is_closed() && !stop.is_cancelled() {
+                tracing::error!(stash = self.name, shard, "the reaper ended; it begins again");
+                due_to = self.begin_reaper(&stop);
+            }
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
             }
@@ -71,6 +76,12 @@ impl Stash {
                 () = sleep(self.look_every) => {}
             }
         }
+    }
+
+    fn begin_reaper(self: &Arc<Self>, stop: &CancellationToken) -> mpsc::Sender<Due> {
+        let (due_to, due) = mpsc::channel(1);
+        self.tasks.spawn(self.clone().reap_shard(due, stop.clone()));
+        due_to
     }
 
     /// In `kask-only`, once the move has settled, no connection to Redis is held.
@@ -97,8 +108,7 @@ impl Stash {
             to_redis: look.to_redis,
             damaged: look.damaged,
             oldest_ms: look.oldest_ms,
-            fence_version: look.fence.as_ref().map(|fence| fence.version),
-            fence_member: look.fence.as_ref().map(|fence| fence.member.clone()),
+            fence: look.fence.clone(),
         });
         self.show_outbox();
         let due = self.due(shard, look, watch).await;
@@ -125,7 +135,11 @@ impl Stash {
         let listed = match (&look.keys, &self.site.world.outbox) {
             (crate::protocol::pending::Look::Everything, Some(outbox)) => {
                 let until = Instant::now() + self.redis_timeout;
-                outbox.expired(shard, lease, REAP_BATCH_MAX, until).await.unwrap_or_default()
+                // Unheard is not empty: what has been watched so far must not be forgotten.
+                let Ok(listed) = outbox.expired(shard, lease, EXPIRED_WATCHED_MAX, until).await else {
+                    return Due::new();
+                };
+                listed
             }
             _ => look.intents,
         };
@@ -145,6 +159,10 @@ impl Stash {
             };
             let Some(batch) = batch else { return };
             for (key, expired) in batch {
+                // What is left of the batch is another's, or the next start's.
+                if stop.is_cancelled() {
+                    return;
+                }
                 let Ok(place) = places.clone().acquire_owned().await else { return };
                 let site = self.site.clone();
                 self.tasks.spawn(async move {

@@ -6,6 +6,7 @@ use crate::{
         read::{ReadAnswer, ServedBy},
         world::{By, Direction, Event},
     },
+    telemetry::seldom::Seldom,
 };
 use metrics::{Counter, Gauge, counter, gauge};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,7 @@ pub struct StashMetrics {
     kask_up: Gauge,
     /// Kask's failures since its last answer; a few in a row mean that it is away.
     kask_failures: AtomicU32,
+    fence_unusable: Seldom,
 }
 
 const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
@@ -87,6 +89,7 @@ impl StashMetrics {
             redis_up: gauge!("decant_tier_up", "stash" => name(), "tier" => "redis"),
             kask_up: gauge!("decant_tier_up", "stash" => name(), "tier" => "kask"),
             kask_failures: AtomicU32::new(0),
+            fence_unusable: Seldom::default(),
             stash: name(),
         };
         // Nothing has failed yet.
@@ -148,12 +151,14 @@ impl StashMetrics {
                 counter!("decant_untranscodable_total", "stash" => stash(), "direction" => direction, "reason" => reason).increment(1);
             }
             Event::MirrorFailed => self.mirror_failures.increment(1),
-            Event::FenceUnusable => {
+            // Each request meets it, and a waiting write a hundred times a second.
+            Event::FenceUnusable if self.fence_unusable.is_due() => {
                 tracing::warn!(
                     stash = self.stash,
                     "a shard's fence is missing, older or another's; nothing begins on it until it is raised again"
                 );
             }
+            Event::FenceUnusable => {}
         }
     }
 

@@ -4,10 +4,8 @@
 //! stale, can begin a write or copy of the old phase there. What was begun finishes in its own direction. When no intent of another
 //! direction is left, the record says `settled`.
 
-mod measure;
+mod figures;
 mod request;
-
-pub use request::{MoveFault, MoveRequest, Moved};
 
 use super::Stash;
 use crate::{
@@ -17,8 +15,10 @@ use crate::{
         record::{PhaseRecord, RecordFault, RecordFile, State},
     },
     protocol::{Belief, Fence},
+    telemetry::seldom::Seldom,
 };
 use arc_swap::ArcSwapOption;
+pub use request::{MoveFault, MoveRequest, Moved};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -53,6 +53,16 @@ pub struct Mover {
     raised: std::sync::Mutex<Option<(u64, Instant)>>,
     /// Wakes the driver when a move has begun.
     begun: Notify,
+    /// What lasts is met twenty times a second, and told of seldom.
+    troubles: Troubles,
+}
+
+/// One for each trouble.
+#[derive(Debug, Default)]
+struct Troubles {
+    unconfirmed: Seldom,
+    unrecorded: Seldom,
+    unraised: Seldom,
 }
 
 pub fn unix_ms() -> u64 {
@@ -78,6 +88,7 @@ impl Mover {
             unconfirmed: ArcSwapOption::empty(),
             raised: std::sync::Mutex::default(),
             begun: Notify::new(),
+            troubles: Troubles::default(),
         };
         if let Some(record) = record {
             mover.believe(&record);
@@ -141,14 +152,20 @@ impl Mover {
         }
         while !stop.is_cancelled() && self.record.lock().await.is_none() {
             if let Err(why) = self.first_start().await {
-                tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");
+                if self.troubles.unconfirmed.is_due() {
+                    tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");
+                }
                 self.unconfirmed.store(Some(Arc::new(why)));
                 tokio::select! { () = stop.cancelled() => {}, () = sleep(RETRY_EVERY) => {} }
             }
         }
         while !stop.is_cancelled() {
-            if let Err(fault) = self.drive().await {
-                tracing::error!(stash = self.stash.name, fault = %fault, "the phase record is not up to date");
+            match self.drive().await {
+                Ok(()) => self.troubles.unrecorded.over(),
+                Err(fault) if self.troubles.unrecorded.is_due() => {
+                    tracing::error!(stash = self.stash.name, fault = %fault, "the phase record is not up to date");
+                }
+                Err(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -162,8 +179,12 @@ impl Mover {
     async fn first_start(&self) -> Result<(), String> {
         let mut slot = self.record.lock().await;
         let mut seen: Option<Fence> = None;
-        for (shard, until) in self.shards_in_use(self.first_phase) {
-            let fence = self.stash.fence_on(shard, until).await?;
+        // Also where the config says kask-only: others may share these shards, and be in another phase.
+        for (shard, until) in self.all_shards() {
+            let fence = self.stash.fence_on(shard, until).await.map_err(|why| match self.first_phase {
+                Phase::KaskOnly => format!("{why}; if this Redis is gone for good, remove it from the stash's config"),
+                _ => why,
+            })?;
             seen = seen.into_iter().chain(fence).max_by_key(|fence| fence.version);
         }
         let mut record = match seen {
@@ -176,7 +197,8 @@ impl Mover {
                 record = self.adopted(&other)?;
             }
         }
-        self.file.append(&record).and_then(|()| self.file.store(&record)).map_err(|fault| fault.to_string())?;
+        // Stored before it is told of: this is tried again four times a second.
+        self.file.store(&record).and_then(|()| self.file.append(&record)).map_err(|fault| fault.to_string())?;
         self.believe(&record);
         *slot = Some(record);
         self.stash.confirm();
@@ -202,10 +224,7 @@ impl Mover {
     /// A record of what another decant's fence says.
     fn adopted(&self, fence: &Fence) -> Result<PhaseRecord, String> {
         if fence.shards != self.stash.shards_digest() {
-            return Err(format!(
-                "the fence was raised by {} with another list of shards; make both decants' redis settings the same",
-                fence.member
-            ));
+            return Err(other_shards(fence));
         }
         Ok(PhaseRecord {
             phase: fence.phase,
@@ -214,19 +233,30 @@ impl Mover {
             by: fence.member.clone(),
             member: fence.member.clone(),
             state: if fence.member == self.member { State::Moving } else { State::Settled },
+            kask_stale_since_unix_ms: self.perhaps_stale(fence).filter(|_| fence.version > 1),
+            mirror_unclean_since_unix_ms: self.perhaps_unclean(fence).filter(|_| fence.version > 1),
             ..self.first_record()
         })
     }
 
-    fn shards_in_use(&self, phase: Phase) -> Vec<(usize, Instant)> {
-        let count = if phase.uses_redis() { self.stash.views.len() } else { 0 };
-        (0..count).map(|shard| (shard, Instant::now() + SHARD_TIMEOUT)).collect()
+    /// Of a move of this decant's own whose record is lost: what may have gone past Kask counts as gone past it.
+    fn perhaps_stale(&self, fence: &Fence) -> Option<u64> {
+        (fence.member == self.member && fence.phase == Phase::RedisOnly).then(unix_ms)
+    }
+
+    /// The same of Redis, which `kask-only` may have come before.
+    fn perhaps_unclean(&self, fence: &Fence) -> Option<u64> {
+        (fence.member == self.member && fence.phase == Phase::RedisStandby).then(unix_ms)
+    }
+
+    fn all_shards(&self) -> impl Iterator<Item = (usize, Instant)> + use<> {
+        (0..self.stash.views.len()).map(|shard| (shard, Instant::now() + SHARD_TIMEOUT))
     }
 
     /// Raises the fence on every shard; `Some` where one has another's of this version or a newer.
     async fn raise_everywhere(&self, record: &PhaseRecord) -> Result<Option<Fence>, String> {
         let fence = self.fence_of(record);
-        for (shard, until) in self.shards_in_use(record.phase) {
+        for (shard, until) in self.all_shards() {
             match self.stash.raise_on(shard, &fence, until).await? {
                 Raised::Done => {}
                 Raised::Refused(Some(other)) => return Ok(Some(other)),
@@ -244,16 +274,24 @@ impl Mover {
         let Some(record) = slot.as_mut() else { return Ok(()) };
         let belief = self.stash.site.belief();
         if belief.fence.version > record.version {
-            *record = self.learned(record, &belief.fence);
-            self.file.append(record)?;
-            self.file.store(record)?;
-            self.believe(record);
-            return Ok(());
+            let learned = self.learned(record, &belief.fence);
+            return self.replace(record, learned);
         }
         if record.member != self.member {
             return self.retire_if_over(record);
         }
-        self.raise_where_needed(record).await;
+        if let Some(other) = self.raise_where_needed(record).await {
+            tracing::error!(
+                stash = self.stash.name,
+                lost = record.phase.name(),
+                phase = other.phase.name(),
+                version = other.version,
+                by = other.member,
+                "another move took this version first, and stands; was state_dir copied, or restored from a backup?"
+            );
+            let learned = self.learned(record, &other);
+            return self.replace(record, learned);
+        }
         if record.state == State::Moving
             && self.raised_for_long_enough(record)
             && self.nothing_else_is_under_way(record)
@@ -272,6 +310,14 @@ impl Mover {
         self.retire_if_over(record)
     }
 
+    /// Takes over what stands on the shards. Durable first: what cannot be written is tried again, and leaves no line in the history.
+    fn replace(&self, record: &mut PhaseRecord, next: PhaseRecord) -> Result<(), RecordFault> {
+        self.file.store(&next)?;
+        *record = next;
+        self.believe(record);
+        self.file.append(record)
+    }
+
     fn learned(&self, record: &PhaseRecord, fence: &Fence) -> PhaseRecord {
         PhaseRecord {
             phase: fence.phase,
@@ -282,32 +328,57 @@ impl Mover {
             reason: "learned from the fence".into(),
             forced: false,
             member: fence.member.clone(),
-            ..record.clone()
+            kask_stale_since_unix_ms: self
+                .perhaps_stale(fence)
+                .map(|now| record.kask_stale_since_unix_ms.unwrap_or(now)),
+            mirror_unclean_since_unix_ms: self
+                .perhaps_unclean(fence)
+                .filter(|_| record.phase != Phase::KaskFirst || fence.version != record.version + 1)
+                .map(|now| record.mirror_unclean_since_unix_ms.unwrap_or(now)),
+            stash: record.stash.clone(),
         }
     }
 
-    /// A missing or older fence is raised again from the record, never lowered.
-    async fn raise_where_needed(&self, record: &PhaseRecord) {
+    /// A missing or older fence is raised again from the record, never lowered. `Some`: another's of the same version was raised
+    /// before this one ever was.
+    async fn raise_where_needed(&self, record: &PhaseRecord) -> Option<Fence> {
         let retired = !record.phase.uses_redis() && record.state == State::Settled;
         if retired {
-            return;
+            return None;
         }
         let fence = self.fence_of(record);
-        for (shard, view) in self.stash.views.iter().enumerate() {
-            let version = view.last().and_then(|seen| seen.fence_version);
-            if version.is_none_or(|version| version < record.version)
-                && let Err(why) = self.stash.raise_on(shard, &fence, Instant::now() + SHARD_TIMEOUT).await
-            {
-                tracing::debug!(stash = self.stash.name, shard, why, "the fence is not raised yet");
+        for (shard, until) in self.all_shards() {
+            let stands = self.stash.views[shard].last().and_then(|seen| seen.fence);
+            if stands.is_some_and(|stands| stands == fence || stands.version > fence.version) {
+                continue;
+            }
+            let why = match self.stash.raise_on(shard, &fence, until).await {
+                Ok(Raised::Done) => {
+                    self.troubles.unraised.over();
+                    continue;
+                }
+                // The next look learns of it.
+                Ok(Raised::Refused(Some(other))) if other.version > fence.version && other.shards == fence.shards => {
+                    continue;
+                }
+                Ok(Raised::Refused(Some(other))) if other.shards == fence.shards => return Some(other),
+                Ok(Raised::Refused(Some(other))) => other_shards(&other),
+                Ok(Raised::Refused(None)) => "it cannot be read; was it written by a newer decant?".to_owned(),
+                Err(why) => why,
+            };
+            if self.troubles.unraised.is_due() {
+                let shard = self.stash.shard_name(shard);
+                tracing::warn!(stash = self.stash.name, shard, why, "the fence is not raised yet");
             }
         }
+        None
     }
 
     /// Every shard has shown the new fence for so long that no decant's fresh look is from before it. Without this pause two quick moves
     /// could let a decant that missed both read a tier which is not written any more.
     fn raised_for_long_enough(&self, record: &PhaseRecord) -> bool {
         let everywhere = self.stash.views.iter().all(|view| {
-            let version = view.last().and_then(|seen| seen.fence_version);
+            let version = view.last().and_then(|seen| Some(seen.fence?.version));
             version == Some(record.version)
         });
         let mut raised = self.raised.lock().unwrap_or_else(|e| e.into_inner());
@@ -324,6 +395,7 @@ impl Mover {
 
     /// Every shard has shown the new fence and no intent of another direction since.
     fn nothing_else_is_under_way(&self, record: &PhaseRecord) -> bool {
+        let fence = self.fence_of(record);
         self.stash.views.iter().all(|view| {
             view.last().is_some_and(|seen| {
                 let others = match record.phase {
@@ -331,7 +403,7 @@ impl Mover {
                     Phase::DualWrite | Phase::KaskFirst => seen.to_redis,
                     Phase::RedisStandby => seen.to_kask,
                 };
-                seen.fence_version == Some(record.version) && others == 0
+                seen.fence.as_ref() == Some(&fence) && others == 0
             })
         })
     }
@@ -349,7 +421,8 @@ impl Mover {
         let mut slot = self.record.lock().await;
         let record = slot.as_ref().ok_or(MoveFault::Starting)?;
         self.may_move(record, &request)?;
-        let guards = guard::guards(record, request.to, &self.figures(record, &request).await);
+        let figures = self.figures(record, &request).await?;
+        let guards = guard::guards(record, request.to, &figures);
         let passed = guards.iter().all(|g| g.ok);
         let next = self.next_record(record, &request, !passed);
         if !passed && !request.force {
@@ -419,4 +492,13 @@ impl Mover {
             },
         }
     }
+}
+
+/// A fence of decants that place keys otherwise, or the same shards spelt otherwise.
+fn other_shards(fence: &Fence) -> String {
+    format!(
+        "it was raised by {} with another list of shards (version {}, {}): give every decant of the stash the same redis settings, to the \
+         letter; or, if all its shards have moved or been renamed, stop its decants, delete the key that ends in |fence on each, and start",
+        fence.member, fence.version, fence.phase
+    )
 }

@@ -7,7 +7,7 @@ use crate::{
         World,
         world::{KaskGot, Millis, Seen, Stored},
     },
-    tier::redis::value::{as_array, as_bytes, element},
+    tier::redis::value::{OddReply, as_array, as_bytes, element},
 };
 use bytes::Bytes;
 use std::{collections::HashSet, time::Duration};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const SAMPLE_KEYS_MAX: usize = 1_000;
 /// Keys asked of one SCAN.
 const SCAN_COUNT: usize = 250;
-/// Everything for one sample.
+/// Everything for one sample; half of it for finding keys.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a sample found.
@@ -30,33 +30,38 @@ pub struct Sample {
 }
 
 /// Compares the first keys that SCAN gives, which are in no order that means anything.
-pub async fn take(stash: &Stash) -> Sample {
-    let until = Instant::now() + SAMPLE_TIMEOUT;
+///
+/// # Errors
+/// Why Redis does not tell its keys.
+pub async fn take(stash: &Stash) -> Result<Sample, String> {
+    let (scan_until, until) = (Instant::now() + SAMPLE_TIMEOUT / 2, Instant::now() + SAMPLE_TIMEOUT);
     let mut sample = Sample::default();
     let shards = stash.views.len().max(1);
     for shard in 0..stash.views.len() {
-        for key in some_keys(stash, shard, SAMPLE_KEYS_MAX / shards, until).await {
+        for key in some_keys(stash, shard, SAMPLE_KEYS_MAX / shards, scan_until).await? {
             if Instant::now() >= until {
-                return sample;
+                return Ok(sample);
             }
             compare(stash, &key, &mut sample).await;
         }
     }
-    sample
+    Ok(sample)
 }
 
-async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> HashSet<Key> {
+async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> Result<HashSet<Key>, String> {
     let mut keys = HashSet::new();
-    let Some(outbox) = &stash.site.world.outbox else { return keys };
+    let Some(outbox) = &stash.site.world.outbox else { return Ok(keys) };
     let mut cursor = b"0".to_vec();
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor.as_slice()).arg("COUNT").arg(SCAN_COUNT);
-        let Ok(reply) = outbox.shards()[shard].command(scan, until).await else { return keys };
-        let Ok(items) = as_array(&reply) else { return keys };
-        let (Ok(next), Ok(found)) = (element(items, 0).and_then(as_bytes), element(items, 1).and_then(as_array)) else {
-            return keys;
+        let failed = |why: String| format!("SCAN on shard {}: {why}", stash.shard_name(shard));
+        let reply = outbox.shards()[shard].command(scan, until).await.map_err(|fault| failed(fault.to_string()))?;
+        let step = || {
+            let items = as_array(&reply)?;
+            Ok((as_bytes(element(items, 0)?)?, as_array(element(items, 1)?)?))
         };
+        let (next, found) = step().map_err(|odd: OddReply| failed(odd.to_string()))?;
         for name in found.iter().filter_map(|name| as_bytes(name).ok()) {
             let Some(key) = name.strip_prefix(outbox.map().prefix()).map(|key| Key::from_bytes(key.to_vec())) else {
                 continue;
@@ -66,8 +71,9 @@ async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> 
             }
         }
         cursor = next.to_vec();
-        if cursor == b"0" || keys.len() >= most {
-            return keys;
+        let out_of_time = Instant::now() >= until && !keys.is_empty();
+        if cursor == b"0" || keys.len() >= most || out_of_time {
+            return Ok(keys);
         }
     }
 }

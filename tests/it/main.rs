@@ -7,6 +7,7 @@ mod cli_config;
 mod crashes;
 mod damaged;
 mod dialect;
+mod edges;
 mod http;
 mod kask_server;
 mod layers;

@@ -51,6 +51,21 @@ impl Setup {
         }
     }
 
+    /// `kask-only` after Redis is gone for good: no `[redis]` at all.
+    pub fn without_redis() -> Setup {
+        Setup {
+            redis_url: String::new(),
+            kask_url: None,
+            phase: "kask-only",
+            serialization: "json",
+            hmac_key: None,
+            lease_ms: 1_500,
+            kask_timeout_ms: 500,
+            stash: String::new(),
+            outbox: String::new(),
+        }
+    }
+
     /// With a Kask of its own process.
     pub fn with_kask(self, kask: &Kask) -> Setup {
         Setup { kask_url: Some(kask.url()), ..self }
@@ -66,16 +81,19 @@ impl Setup {
             std::fs::write(&path, key).unwrap();
             format!("hmac_key_file = \"{}\"", path.display())
         });
+        let redis = match self.redis_url.as_str() {
+            "" => String::new(),
+            url => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n"),
+        };
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
-             [stash.echoseen.redis]\nurl = \"{}\"\n[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n",
+             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
             dir.path().join("state").display(),
             self.phase,
             self.serialization,
             self.stash,
             self.kask_timeout_ms,
-            self.redis_url,
             self.lease_ms,
             self.outbox,
         )

@@ -1,9 +1,12 @@
-//! What an operator asks of a mover, and what the mover says to it.
+//! What an operator asks of a mover, and what it answers.
 
-use crate::phase::{
-    Phase,
-    guard::{Guard, NoStep},
-    record::{PhaseRecord, RecordFault},
+use crate::{
+    phase::{
+        Phase,
+        guard::{Guard, NoStep},
+        record::{PhaseRecord, RecordFault},
+    },
+    protocol::Fence,
 };
 
 /// What an operator asks for.
@@ -35,6 +38,8 @@ pub enum MoveFault {
     Starting,
     #[error("this decant is {own}, and the fence names {named}: ask that one to move")]
     NotOwner { own: String, named: String },
+    #[error("a newer move stands on the shards: {} (version {}, by {}); this decant learns of it now, look again", .0.phase, .0.version, .0.member)]
+    Overtaken(Fence),
     #[error("the phase is {} (version {}, since the move by {}), not {expected}", .now.phase, .now.version, .now.by)]
     Stale { expected: Phase, now: Box<PhaseRecord> },
     #[error("the move to {} by {} has not settled yet; see `decant status`", .0.phase, .0.by)]

@@ -1,0 +1,65 @@
+//! What is measured before a move.
+
+use super::{MoveFault, MoveRequest, Mover, unix_ms};
+use crate::{
+    codec::key::Key,
+    phase::{Phase, guard::Figures, record::PhaseRecord},
+    protocol::{
+        World,
+        world::{KaskGot, Millis},
+    },
+    stash::sample,
+};
+
+/// Kask's probe may take this long, in milliseconds.
+const PROBE_MS: Millis = 1_200;
+
+impl Mover {
+    /// # Errors
+    /// A shard has a fence that this record does not know of: its version must not be used again.
+    pub(super) async fn figures(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<Figures, MoveFault> {
+        let site = &self.stash.site;
+        if record.phase.uses_redis() || request.to.uses_redis() {
+            self.stash.open_shards();
+        }
+        let mut figures = Figures {
+            kask_emptied: request.kask_emptied,
+            lease_ms: site.settings.lease,
+            now_unix_ms: unix_ms(),
+            damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
+            ..Figures::default()
+        };
+        for (shard, until) in self.all_shards() {
+            match self.stash.fence_on(shard, until).await {
+                Ok(Some(stands)) if stands.version >= record.version && stands != self.fence_of(record) => {
+                    return Err(MoveFault::Overtaken(stands));
+                }
+                Ok(_) => {}
+                Err(_) => figures.shards_away.push(self.stash.shard_name(shard)),
+            }
+        }
+        let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
+        if let KaskGot::Error(why) = site.world.kask_get(&probe, site.world.now() + PROBE_MS).await {
+            figures.kask_fails = Some(why);
+        }
+        let wanted = matches!(
+            (record.phase, request.to),
+            (Phase::RedisOnly, Phase::DualWrite) | (Phase::KaskFirst, Phase::RedisStandby)
+        );
+        if !wanted {
+            return Ok(figures);
+        }
+        if !figures.shards_away.is_empty() || figures.kask_fails.is_some() {
+            figures.sample_fails = Some("a tier does not answer".to_owned());
+            return Ok(figures);
+        }
+        match sample::take(&self.stash).await {
+            Ok(sample) => {
+                (figures.sampled, figures.not_in_kask, figures.in_kask) =
+                    (sample.sampled, sample.not_in_kask, sample.in_kask);
+            }
+            Err(why) => figures.sample_fails = Some(why),
+        }
+        Ok(figures)
+    }
+}
