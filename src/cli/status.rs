@@ -105,6 +105,9 @@ fn shard_text(shard: &ShardFigures, in_use: bool, styled: &dyn Fn(&str, &str) ->
     };
     let fence = match (shard.fence_version, in_use) {
         (_, false) => String::new(),
+        (Some(version), true) if shard.fence_differs => {
+            styled("31", &format!(", fence {version}, which this decant does not follow: see its log"))
+        }
         (Some(version), true) => format!(", fence {version}"),
         (None, true) => styled("33", ", no fence"),
     };
@@ -160,6 +163,9 @@ mod tests {
             .replace("\"seen_ms_ago\":30", "\"seen_ms_ago\":90000")
             .replace("\"mirror_unclean_since\":null", "\"mirror_unclean_since\":\"2026-01-01T00:00:00.000Z\"")
             .replace("\"own\":true", "\"own\":false");
+        let other = STASH.replace("\"up\":true", "\"up\":true,\"fence_differs\":true");
+        let told = render(&view(&other), 61_000, &|_, text| text.to_owned());
+        assert!(told.contains("up, fence 3, which this decant does not follow"), "{told}");
         insta::assert_snapshot!(render(&view(&down), 61_000, &|_, text| text.to_owned()));
         let starting = r#"{"name":"echoseen","confirmed":false,"why_unconfirmed":"shard main: away","own":false,
             "replication":"sync","on_tier_failure":"heal","shadow_share":0.0,"redis_in_use":false,"in_flight":0,

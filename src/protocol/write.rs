@@ -41,6 +41,9 @@ impl WriteAnswer {
     }
 }
 
+/// A try is not begun later than so many polls before the budget ends.
+const LAST_TRY_POLLS: Millis = 5;
+
 /// How a write began.
 enum Begun {
     /// APPLY in `redis-only`: nothing else is to be done.
@@ -140,7 +143,8 @@ async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Mill
                 return Begun::Answered(WriteAnswer::Unavailable { why, unknown: true, in_transit: false });
             }
         };
-        if site.world.now() + wait >= give_up_at {
+        // A last try without time for its answer would end as "outcome unknown", or as Redis's fault, and hide what it waited for.
+        if site.world.now() + wait + LAST_TRY_POLLS * site.settings.transit_poll >= give_up_at {
             let why = if waited {
                 "the key is in transit between the tiers"
             } else {

@@ -14,6 +14,9 @@ pub struct ShardFigures {
     /// Of the last look; none: the shard had no fence, or was never looked at.
     pub fence_version: Option<u64>,
     pub fence_member: Option<String>,
+    /// The fence is not the one that this decant follows: nothing begins on the shard until one gives way.
+    #[serde(default)]
+    pub fence_differs: bool,
     /// Intents by direction; none: never looked at.
     pub to_kask: Option<u64>,
     pub to_redis: Option<u64>,
@@ -70,6 +73,7 @@ impl Stash {
             why_down: connection.and_then(|shard| shard.why_down()),
             fence_version: seen.and_then(|seen| Some(seen.fence.as_ref()?.version)),
             fence_member: seen.and_then(|seen| Some(seen.fence.as_ref()?.member.clone())),
+            fence_differs: seen.is_some_and(|seen| seen.fence.as_ref() != Some(&self.site.belief().fence)),
             to_kask: seen.map(|seen| seen.to_kask),
             to_redis: seen.map(|seen| seen.to_redis),
             damaged: seen.map(|seen| seen.damaged),
