@@ -1,7 +1,7 @@
 //! The only place that builds: a config becomes listeners and tasks, runs until stopped, and drains.
 
-mod build;
-mod state_dir;
+pub mod build;
+pub mod state_dir;
 
 use crate::{
     admin::{Admin, AdminParts},
@@ -85,7 +85,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    start(&movers, &background);
+    movers.iter().for_each(|mover| build::start(mover, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;
@@ -111,15 +111,6 @@ pub async fn run(
 fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
     let pairs = config.stashes.iter().zip(movers);
     pairs.map(|(stash, mover)| Mount { base_uri: stash.base_uri.clone(), store: mover.stash().clone() }).collect()
-}
-
-fn start(movers: &[Arc<Mover>], background: &CancellationToken) {
-    for mover in movers {
-        tokio::spawn(mover.clone().run(background.clone()));
-        for shard in 0..mover.stash().views.len() {
-            tokio::spawn(mover.stash().clone().watch_shard(shard, background.clone()));
-        }
-    }
 }
 
 async fn bind(what: &'static str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {

@@ -1,4 +1,4 @@
-//! One stash, from its config to its mover.
+//! One stash, from its config to its mover. Public for what has to build one without the listeners: the benchmarks.
 
 use super::{StartFault, state_dir::StateDir};
 use crate::{
@@ -27,6 +27,10 @@ pub struct Built {
     pub kask: Option<(Running, CancellationToken)>,
 }
 
+/// Opens the tiers of one stash and its record; what goes on after an answer runs on `tasks`. Nothing is served before [`start`].
+///
+/// # Errors
+/// Each says what to do.
 pub async fn stash(
     config: &StashConfig,
     all: &Config,
@@ -73,6 +77,14 @@ pub async fn stash(
     }
     let mover = Mover::open(Stash::new(config, parts), file, state.member.clone(), config.phase)?;
     Ok(Built { mover, kask })
+}
+
+/// Lets the stash confirm its phase, look at its shards and reap, until `background` is cancelled.
+pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
+    tokio::spawn(mover.clone().run(background.clone()));
+    for shard in 0..mover.stash().views.len() {
+        tokio::spawn(mover.stash().clone().watch_shard(shard, background.clone()));
+    }
 }
 
 /// The embedded Kask is asked over HTTP on loopback, as a real one is: the real path is what runs.
