@@ -70,8 +70,8 @@ start() {
 }
 
 until_answered() {
-    local what="$1" url="$2" pid="$3" try
-    for try in $(seq 200); do
+    local what="$1" url="$2" pid="$3"
+    for _ in $(seq 200); do
         kill -0 "$pid" 2>/dev/null || die "$what ended: $(tail -n 5 "$work/$what.log")"
         case "$(curl -s -o "$work/answer" -w '%{http_code}' --max-time 2 "$url" || true)" in 200 | 404) return 0 ;; esac
         sleep 0.05
@@ -141,12 +141,12 @@ until_answered nginx "http://127.0.0.1:$nginx_port${base}there" "$nginx_pid"
 
 # CPU time of a process and its children, in microseconds.
 cpu_us() {
-    local pid stat total=0
+    local pid stat fields total=0
     for pid in "$1" $(cat "/proc/$1/task/$1/children"); do
         stat="$(cat "/proc/$pid/stat")"
         # After the name, which may hold anything: user and system time are the 12th and 13th.
-        set -- ${stat##*) }
-        total=$((total + ${12} + ${13}))
+        read -ra fields <<<"${stat##*) }"
+        total=$((total + fields[11] + fields[12]))
     done
     echo $((total * 1000000 / $(getconf CLK_TCK)))
 }
@@ -159,15 +159,15 @@ rss_mib() {
 
 # One run. A line in $work/runs: target round req/s p50_us p99_us own_cpu_us kask_cpu_us
 run() {
-    local target="$1" method="$2" pid="$3" port="$4" round="$5" own kask line
+    local target="$1" method="$2" pid="$3" port="$4" round="$5" own kask line requests took_us p50_us p99_us faults
     own="$(cpu_us "$pid")" kask="$(cpu_us "$kask_pid")"
     line="$(timeout $((seconds + grace)) wrk -t 1 -c "$connections" -d "${seconds}s" -s deploy/measure.lua \
         "http://127.0.0.1:$port$base" -- "$method" "$keys" "$body" 2>&1 | grep '^MEASURED')" ||
         die "wrk failed at $target: its output had no result"
     own=$(($(cpu_us "$pid") - own)) kask=$(($(cpu_us "$kask_pid") - kask))
-    set -- $line
-    [ "$6" -eq 0 ] || die "$target: $6 of $2 requests failed: $(tail -n 3 "$work/${target%-*}.log" 2>/dev/null)"
-    echo "$target $round $2 $3 $4 $5 $own $kask" |
+    read -r _ requests took_us p50_us p99_us faults <<<"$line"
+    [ "$faults" -eq 0 ] || die "$target: $faults of $requests requests failed: $(tail -n 3 "$work/${target%-*}.log")"
+    echo "$target $round $requests $took_us $p50_us $p99_us $own $kask" |
         awk '{ printf "%s %d %.1f %d %d %.2f %.2f\n", $1, $2, $3 * 1e6 / $4, $5, $6, $7 / $3, $8 / $3 }' >>"$work/runs"
 }
 
@@ -179,12 +179,14 @@ targets+=("kask-POST POST $kask_pid $kask_port" "decant-POST POST $decant_pid $d
 
 say "filling Kask with $keys values, and warming up"
 for target in "kask-POST POST $kask_pid $kask_port" "${targets[@]}"; do
+    # shellcheck disable=SC2086 # a target is four words
     seconds=1 run $target 0
 done
 [ "$(curl -s "http://127.0.0.1:$decant_port${base}measured%3A1")" = "$body" ] || die "decant does not answer what was written"
 : >"$work/runs"
 say "$rounds rounds of ${#targets[@]} runs of $seconds s, $connections connections, values of ${#body} bytes, $(nproc) processors"
 for round in $(seq "$rounds"); do
+    # shellcheck disable=SC2086 # a target is four words
     for target in "${targets[@]}"; do run $target "$round"; done
 done
 
