@@ -1,8 +1,8 @@
 //! The only place that builds: a config becomes listeners and tasks, runs until stopped, and drains.
 
-mod build;
+pub mod build;
 mod keep_up;
-mod state_dir;
+pub mod state_dir;
 
 use crate::{
     admin::{Admin, AdminParts},
@@ -86,7 +86,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    start(&movers, &background);
+    movers.iter().for_each(|mover| build::start(mover, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;
@@ -112,20 +112,6 @@ pub async fn run(
 fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
     let pairs = config.stashes.iter().zip(movers);
     pairs.map(|(stash, mover)| Mount { base_uri: stash.base_uri.clone(), store: mover.stash().clone() }).collect()
-}
-
-fn start(movers: &[Arc<Mover>], background: &CancellationToken) {
-    for mover in movers {
-        let (stash, stop) = (mover.stash().clone(), background.clone());
-        let moving = mover.clone();
-        let run = move || moving.clone().run(stop.clone());
-        tokio::spawn(keep_up::keep_up("mover", stash.name.clone(), background.clone(), run));
-        for shard in 0..stash.views.len() {
-            let (watched, stop) = (stash.clone(), background.clone());
-            let watch = move || watched.clone().watch_shard(shard, stop.clone());
-            tokio::spawn(keep_up::keep_up("looker", stash.name.clone(), background.clone(), watch));
-        }
-    }
 }
 
 async fn bind(what: &'static str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {

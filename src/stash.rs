@@ -12,8 +12,9 @@ mod shards;
 mod tiers;
 
 use crate::{
+    codec::key::Key,
     config::{OnTierFailure, Replication, StashConfig},
-    dialect::{Answer, AnswerFuture, KeyValue, Operation, Verb},
+    dialect::{Answer, AnswerFuture, Context, KeyValue, Operation, Verb},
     protocol::{
         Beliefs, Rules, Settings, Site,
         read::read,
@@ -111,7 +112,7 @@ impl Stash {
         self.places_max - self.places.available_permits()
     }
 
-    async fn run(&self, operation: Operation) -> Answer {
+    async fn run(&self, key: Key, verb: Verb) -> Answer {
         if !self.is_confirmed() {
             return unavailable("decant is starting: the phase in force is not confirmed yet");
         }
@@ -119,8 +120,7 @@ impl Stash {
             return unavailable("too many operations are under way");
         };
         let began = self.site.world.now();
-        let key = operation.key;
-        match operation.verb {
+        match verb {
             Verb::Get { latest } => {
                 let answer = read(&self.site, &key, latest, began).await;
                 self.metrics.read_served(&answer);
@@ -142,7 +142,7 @@ impl Stash {
     /// Runs a write to its end, whether or not the client waits for the answer.
     async fn detached(
         &self,
-        key: crate::codec::key::Key,
+        key: Key,
         change: Change,
         began: Millis,
         place: tokio::sync::OwnedSemaphorePermit,
@@ -164,13 +164,9 @@ impl Stash {
 
 impl KeyValue for Stash {
     fn call(&self, operation: Operation) -> AnswerFuture<'_> {
-        let context = &operation.context;
-        let forward = Forward {
-            request_id: context.request_id.clone(),
-            traceparent: context.traceparent.clone(),
-            tracestate: context.tracestate.clone(),
-        };
-        Box::pin(with_forward(forward, self.run(operation)))
+        let Operation { key, verb, context: Context { request_id, traceparent, tracestate } } = operation;
+        let forward = Forward { request_id, traceparent, tracestate };
+        Box::pin(with_forward(forward, self.run(key, verb)))
     }
 }
 

@@ -1,6 +1,6 @@
-//! One stash, from its config to its mover.
+//! One stash, from its config to its mover. Public for what has to build one without the listeners: the benchmarks.
 
-use super::{StartFault, state_dir::StateDir};
+use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
     codec::transcode::Transcoder,
     config::{Config, Distribution, KaskEndpoint, RedisConfig, StashConfig},
@@ -27,6 +27,10 @@ pub struct Built {
     pub kask: Option<(Running, CancellationToken)>,
 }
 
+/// Opens the tiers of one stash and its record; what goes on after an answer runs on `tasks`. Nothing is served before [`start`].
+///
+/// # Errors
+/// Each says what to do.
 pub async fn stash(
     config: &StashConfig,
     all: &Config,
@@ -73,6 +77,19 @@ pub async fn stash(
     }
     let mover = Mover::open(Stash::new(config, parts), file, state.member.clone(), config.phase)?;
     Ok(Built { mover, kask })
+}
+
+/// Lets the stash confirm its phase, look at its shards and reap, until `background` is cancelled.
+pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
+    let (stash, stop) = (mover.stash().clone(), background.clone());
+    let moving = mover.clone();
+    let run = move || moving.clone().run(stop.clone());
+    tokio::spawn(keep_up("mover", stash.name.clone(), background.clone(), run));
+    for shard in 0..stash.views.len() {
+        let (watched, stop) = (stash.clone(), background.clone());
+        let watch = move || watched.clone().watch_shard(shard, stop.clone());
+        tokio::spawn(keep_up("looker", stash.name.clone(), background.clone(), watch));
+    }
 }
 
 /// The embedded Kask is asked over HTTP on loopback, as a real one is: the real path is what runs.

@@ -1,7 +1,7 @@
 //! A key: bytes, as MediaWiki made them, and their two spellings in a URL.
 
 use bytes::Bytes;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// The longest key Cassandra stores, in bytes.
 pub const KEY_BYTES_MAX: usize = 65_535;
@@ -52,15 +52,20 @@ impl Key {
     /// The key as MediaWiki spells it in a URL, PHP's rawurlencode: all but `A-Za-z0-9-_.~` as `%XX`.
     pub fn to_url(&self) -> String {
         let mut url = String::with_capacity(self.0.len() + self.0.len() / 4);
+        self.write_url(&mut url);
+        url
+    }
+
+    /// Appends what [`Key::to_url`] gives.
+    pub fn write_url(&self, url: &mut String) {
         for &byte in &self.0 {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
                 url.push(char::from(byte));
             } else {
-                // Writing into a String cannot fail.
-                let _infallible = write!(url, "%{byte:02X}");
+                let digit = |four: u8| char::from(b"0123456789ABCDEF"[usize::from(four)]);
+                url.extend(['%', digit(byte >> 4), digit(byte & 0xf)]);
             }
         }
-        url
     }
 
     /// Whether it could be taken for one of decant's own names.

@@ -9,7 +9,7 @@ use crate::{
     codec::key::Key,
     http::{BodyFault, BodyRoom, HeldBody, Limits, Reply, discard, read_body},
 };
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
@@ -80,6 +80,18 @@ impl hyper::service::Service<Request<Incoming>> for Dialect {
     }
 }
 
+/// What an answer needs of its request's head.
+struct Arrived {
+    began: Instant,
+    request_id: Option<HeaderValue>,
+    method: Method,
+    /// The decoded path.
+    instance: Vec<u8>,
+    sender_waits: bool,
+    /// Under a base URI: the request counts in the metrics.
+    counted: bool,
+}
+
 /// A body on its way.
 struct Arriving<'a> {
     body: &'a mut Incoming,
@@ -102,34 +114,46 @@ impl Arriving<'_> {
 
 impl Inner {
     async fn handle(&self, request: Request<Incoming>) -> Response<Reply> {
-        let began = Instant::now();
-        let (head, mut body) = request.into_parts();
-        let context = request::context(&head.headers);
-        let request_id = HeaderValue::from_str(&context.request_id);
-        let route = request::route(&self.mounts, self.manners, self.limits.key_bytes_max, &head);
-        let waits = head.headers.contains_key(http::header::EXPECT);
-        let counted = matches!(route, Route::Ask { .. } | Route::Refuse(_));
-        let instance = request::decode(head.uri.path().as_bytes()).unwrap_or_default();
+        let (route, context, arrived, mut body) = self.arrive(request);
+        let instance = &arrived.instance;
         let mut answer = match route {
             Route::Ask { mount, key, ask } => {
-                let mut incoming = Arriving { body: &mut body, sender_waits: waits };
-                self.ask(mount, key, ask, context, &mut incoming, &instance).await
+                let mut incoming = Arriving { body: &mut body, sender_waits: arrived.sender_waits };
+                self.ask(mount, key, ask, context, &mut incoming, instance).await
             }
-            Route::Refuse(refusal) => respond::refusal(refusal, &instance),
-            Route::Redirect { to } => respond::redirect(&to, &head.method),
+            Route::Refuse(refusal) => respond::refusal(refusal, instance),
+            Route::Redirect { to } => respond::redirect(&to, &arrived.method),
             Route::Health => respond::page("application/json", self.pages.health()),
             Route::Metrics => respond::page("text/plain; version=0.0.4; charset=utf-8", (self.pages.metrics)()),
             Route::OpenApi => respond::page("application/x-yaml", self.openapi.clone()),
             Route::Outside => respond::outside(),
             Route::Malformed => respond::malformed(),
         };
-        if let (true, Ok(id)) = (self.manners.request_id, request_id) {
+        if let (true, Some(id)) = (self.manners.request_id, arrived.request_id) {
             answer.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
         }
-        if let (true, Some(meter)) = (counted, &self.meter) {
-            meter.count(&head.method, answer.status().as_u16(), began.elapsed());
+        if let (true, Some(meter)) = (arrived.counted, &self.meter) {
+            meter.count(&arrived.method, answer.status().as_u16(), arrived.began.elapsed());
         }
         answer
+    }
+
+    /// Takes a request's head apart. The head is gone before anything is waited for: it is large, and while it is there hyper cannot
+    /// use the connection's read buffer again.
+    fn arrive(&self, request: Request<Incoming>) -> (Route<'_>, Context, Arrived, Incoming) {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let context = request::context(&head.headers);
+        let route = request::route(&self.mounts, self.manners, self.limits.key_bytes_max, &head);
+        let arrived = Arrived {
+            began,
+            request_id: HeaderValue::from_str(&context.request_id).ok(),
+            instance: request::decode(head.uri.path().as_bytes()).unwrap_or_default(),
+            sender_waits: head.headers.contains_key(http::header::EXPECT),
+            counted: matches!(route, Route::Ask { .. } | Route::Refuse(_)),
+            method: head.method,
+        };
+        (route, context, arrived, body)
     }
 
     async fn ask(
@@ -144,7 +168,8 @@ impl Inner {
         let (verb, held) = match ask {
             Ask::Get { latest } | Ask::Head { latest } => (Verb::Get { latest }, HeldBody::default()),
             Ask::Delete => (Verb::Delete, HeldBody::default()),
-            Ask::Set { only_if_absent } => match incoming.read(&self.limits, &self.room).await {
+            // Boxed: a GET, which reads no body, is not to carry the room for it.
+            Ask::Set { only_if_absent } => match Box::pin(incoming.read(&self.limits, &self.room)).await {
                 Ok(held) if held.bytes.is_empty() => {
                     return respond::answer(Answer::BadRequest { detail: String::new() }, instance, false);
                 }

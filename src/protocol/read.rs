@@ -80,16 +80,17 @@ struct Reading<'a, W> {
 }
 
 impl<W: World> Reading<'_, W> {
+    /// Everything but the straight way through Kask is boxed: those futures are large, and most reads never need them.
     async fn once(&self, latest: bool) -> Try {
         match self.belief.phase() {
-            Phase::RedisOnly | Phase::DualWrite => self.redis_store().await,
+            Phase::RedisOnly | Phase::DualWrite => Box::pin(self.redis_store()).await,
             Phase::KaskFirst => match self.known {
                 Pending::No if !latest => self.kask_then_redis().await,
-                known => self.redis_asked_first(known, latest).await,
+                known => Box::pin(self.redis_asked_first(known, latest)).await,
             },
             Phase::RedisStandby => match self.known {
                 Pending::No => self.kask_stands().await,
-                known => self.redis_asked_first(known, false).await,
+                known => Box::pin(self.redis_asked_first(known, false)).await,
             },
             Phase::KaskOnly => self.kask_stands().await,
         }
@@ -155,8 +156,8 @@ impl<W: World> Reading<'_, W> {
     async fn kask_then_redis(&self) -> Try {
         match self.site.world.kask_get(self.key, self.until).await {
             KaskGot::Hit(body) => Try::Answer(hit(body, ServedBy::Kask)),
-            KaskGot::Miss => self.fall_back().await,
-            KaskGot::Error(why) => self.kask_failed(why).await,
+            KaskGot::Miss => Box::pin(self.fall_back()).await,
+            KaskGot::Error(why) => Box::pin(self.kask_failed(why)).await,
         }
     }
 

@@ -15,11 +15,14 @@ use crate::codec::key::Key;
 use crate::tier::{Forward, metrics::OpMetrics};
 use answer::{Certainty, Fault, Whole};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri, header,
+    uri::{self, Authority, PathAndQuery, Scheme},
+};
 use http_body_util::Full;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use std::{fmt, fmt::Write as _, time::Duration};
+use std::{fmt, time::Duration};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -112,8 +115,7 @@ pub struct KaskUrlFault(&'static str);
 /// A Kask behind one base URL, with its own pool of connections.
 pub struct KaskTier {
     client: Client<HttpConnector, Full<Bytes>>,
-    /// `http://host:port/base/`
-    base: String,
+    base: Base,
     timeout: Duration,
     body_bytes_max: usize,
     /// One permit for each request under way.
@@ -127,7 +129,10 @@ pub struct KaskTier {
 
 impl fmt::Debug for KaskTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KaskTier").field("base", &self.base).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("KaskTier")
+            .field("base", &self.base.text)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -146,7 +151,7 @@ impl KaskTier {
         stash: &str,
         limits: KaskLimits,
     ) -> Result<KaskTier, KaskUrlFault> {
-        let base = checked_base(url)?;
+        let base = Base::parse(url)?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(timeout / 2));
@@ -249,8 +254,9 @@ impl KaskTier {
         ctx: &Forward,
     ) -> Result<Request<Full<Bytes>>, Fault> {
         let too_long = |_| Fault::new(Certainty::Never, "key_too_long", "the key does not fit into a URL");
-        let uri = Uri::try_from(self.base.clone() + &segment(key)).map_err(too_long)?;
+        let uri = self.base.uri(key).map_err(too_long)?;
         let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(header::HOST, self.base.host.clone());
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         if body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -287,36 +293,56 @@ impl Forward {
     }
 }
 
-fn checked_base(url: &str) -> Result<String, KaskUrlFault> {
-    let uri = Uri::try_from(url).map_err(|_| KaskUrlFault("this is no URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(KaskUrlFault("https is not spoken here; let a local TLS proxy do it")),
-        _ => return Err(KaskUrlFault("it must begin with http://")),
-    }
-    let Some(authority) = uri.authority() else { return Err(KaskUrlFault("the host is missing")) };
-    if authority.as_str().contains('@') {
-        return Err(KaskUrlFault("Kask takes no user or password"));
-    }
-    if uri.query().is_some() || url.contains('#') {
-        return Err(KaskUrlFault("a base URL has no query and no fragment"));
-    }
-    if !uri.path().ends_with('/') {
-        return Err(KaskUrlFault("the path must end with a slash"));
-    }
-    Ok(format!("http://{authority}{}", uri.path()))
+/// A base URL taken apart, so that a request's URI is put together instead of parsed.
+struct Base {
+    /// `http://host:port/base/`
+    text: String,
+    authority: Authority,
+    /// `/base/`
+    path: String,
+    /// As hyper would write it: the port only where it is not HTTP's own.
+    host: HeaderValue,
 }
 
-/// The key as a path segment: PHP's rawurlencode.
-fn segment(key: &Key) -> String {
-    let mut path = String::with_capacity(key.as_bytes().len() * 3);
-    for &byte in key.as_bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => path.push(char::from(byte)),
-            _ => {
-                let _ = write!(path, "%{byte:02X}"); // a String takes everything
-            }
+impl Base {
+    fn parse(url: &str) -> Result<Base, KaskUrlFault> {
+        let uri = Uri::try_from(url).map_err(|_| KaskUrlFault("this is no URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(KaskUrlFault("https is not spoken here; let a local TLS proxy do it")),
+            _ => return Err(KaskUrlFault("it must begin with http://")),
         }
+        let Some(authority) = uri.authority() else { return Err(KaskUrlFault("the host is missing")) };
+        if authority.as_str().contains('@') {
+            return Err(KaskUrlFault("Kask takes no user or password"));
+        }
+        if uri.query().is_some() || url.contains('#') {
+            return Err(KaskUrlFault("a base URL has no query and no fragment"));
+        }
+        if !uri.path().ends_with('/') {
+            return Err(KaskUrlFault("the path must end with a slash"));
+        }
+        let host = match authority.port_u16() {
+            Some(port) if port != 80 => format!("{}:{port}", authority.host()),
+            _ => authority.host().to_owned(),
+        };
+        Ok(Base {
+            text: format!("http://{authority}{}", uri.path()),
+            path: uri.path().to_owned(),
+            host: HeaderValue::try_from(host).map_err(|_| KaskUrlFault("the host cannot stand in a header"))?,
+            authority: authority.clone(),
+        })
     }
-    path
+
+    /// The URI of a key. Fails only where it is too long.
+    fn uri(&self, key: &Key) -> Result<Uri, http::Error> {
+        let mut path = String::with_capacity(self.path.len() + key.as_bytes().len() * 3);
+        path.push_str(&self.path);
+        key.write_url(&mut path);
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(Bytes::from(path))?);
+        Ok(Uri::from_parts(parts)?)
+    }
 }

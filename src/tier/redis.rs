@@ -173,7 +173,8 @@ impl Shard {
         deadline: Instant,
     ) -> Result<Value, RedisFailure> {
         let begun = Instant::now();
-        let result = self.evalsha(script, keys, args, deadline).await;
+        // Boxed: the future is large, and every read holds a place for it, though most never come here.
+        let result = Box::pin(self.evalsha(script, keys, args, deadline)).await;
         self.metrics_of(script.name).record(outcome(&result), begun.elapsed());
         result
     }
