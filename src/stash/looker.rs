@@ -84,10 +84,11 @@ impl Stash {
         due_to
     }
 
-    /// In `kask-only`, once the move has settled, no connection to Redis is held.
+    /// In `kask-only`, once the move has settled, the decant that the fence names holds no connection to Redis. Others go on looking at the
+    /// fence as long as there is one to look at: nothing else tells them of a way back.
     pub(super) fn redis_is_in_use(&self) -> bool {
         let belief = self.site.belief();
-        belief.phase().uses_redis() || !belief.settled
+        belief.phase().uses_redis() || !belief.settled || !belief.own
     }
 
     async fn look_once(&self, shard: usize, watch: &mut Watch, due_to: &mpsc::Sender<Due>) {

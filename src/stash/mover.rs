@@ -278,7 +278,7 @@ impl Mover {
             return self.replace(record, learned);
         }
         if record.member != self.member {
-            return self.retire_if_over(record);
+            return Ok(());
         }
         if let Some(other) = self.raise_where_needed(record).await {
             tracing::error!(
@@ -307,7 +307,10 @@ impl Mover {
                 "the move has settled"
             );
         }
-        self.retire_if_over(record)
+        if !self.stash.redis_is_in_use() {
+            self.stash.close_shards();
+        }
+        Ok(())
     }
 
     /// Takes over what stands on the shards. Durable first: what cannot be written is tried again, and leaves no line in the history.
@@ -406,14 +409,6 @@ impl Mover {
                 seen.fence.as_ref() == Some(&fence) && others == 0
             })
         })
-    }
-
-    /// In `kask-only` no connection to Redis is held once the move has settled.
-    fn retire_if_over(&self, record: &PhaseRecord) -> Result<(), RecordFault> {
-        if !record.phase.uses_redis() && record.state == State::Settled {
-            self.stash.close_shards();
-        }
-        Ok(())
     }
 
     /// Begins a move, or says why not. It is settled later: see [`Mover::record`].

@@ -312,3 +312,19 @@ fn a_stale_kask_is_not_written_again_before_it_was_emptied() {
     wait_until("a lease has passed", || decant.ask_move("dual-write", word.clone()).0 == 200);
     decant.wait_settled("dual-write");
 }
+
+/// The way back from `kask-only` is announced by the fence alone, so decants that do not own it go on looking.
+#[test]
+fn a_second_decant_learns_of_the_way_back_from_kask_only() {
+    let (redis, kask) = (RedisServer::start(), Kask::start());
+    let first = Whole::start(&Setup::new(&redis, "redis-standby").with_kask(&kask));
+    let second = Whole::start(&Setup::new(&redis, "redis-standby").with_kask(&kask));
+    first.move_to("kask-only");
+    wait_until("the second has learned", || second.phase()["phase"] == "kask-only");
+    assert_eq!(second.set("k", "JSON..1").status(), 201);
+    first.begin_move("redis-standby", json!({ "force": true }));
+    wait_until("the second has learned of the way back", || second.phase()["phase"] == "redis-standby");
+    assert_eq!(second.set("k", "JSON..2").status(), 201);
+    second.wait_drained(&redis);
+    assert_eq!(redis_holds(&redis, "k").as_deref(), Some("2"), "it mirrors again");
+}
