@@ -38,6 +38,8 @@ pub enum StartFault {
     Shards { stash: String, fault: ShardMapFault },
     #[error("stash \"{stash}\" was last in {phase}, but its config names no Redis: add stash.{stash}.redis")]
     RedisMissing { stash: String, phase: crate::phase::Phase },
+    #[error("stash \"{stash}\": the thread of its journal cannot be started: {source}; are threads limited?")]
+    Journal { stash: String, source: io::Error },
     #[error(transparent)]
     Mounts(#[from] SameBaseUri),
 }
@@ -116,6 +118,7 @@ fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
 fn start(movers: &[Arc<Mover>], background: &CancellationToken) {
     for mover in movers {
         tokio::spawn(mover.clone().run(background.clone()));
+        tokio::spawn(mover.stash().clone().heal_alone(background.clone()));
         for shard in 0..mover.stash().views.len() {
             tokio::spawn(mover.stash().clone().watch_shard(shard, background.clone()));
         }

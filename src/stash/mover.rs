@@ -4,7 +4,7 @@
 //! stale, can begin a write or copy of the old phase there. What was begun finishes in its own direction. When no intent of another
 //! direction is left, the record says `settled`.
 
-use super::{Stash, sample};
+use super::{Stash, alone::Promise, sample};
 use crate::{
     codec::key::Key,
     outbox::Raised,
@@ -94,6 +94,8 @@ pub enum MoveFault {
     NoStep(#[from] NoStep),
     #[error("refused: {}", failing(.guards))]
     Guarded { record: Box<PhaseRecord>, guards: Vec<Guard> },
+    #[error("{0} writes to Kask alone are still under way; try again")]
+    LoneWrites(usize),
     #[error("a reason is needed: it stays in the history")]
     NoReason,
     #[error("no Redis is configured for this stash: it can only be kask-only")]
@@ -184,7 +186,7 @@ impl Mover {
         self.shown.store(Some(Arc::new(record.clone())));
         self.unconfirmed.store(None);
         self.stash.metrics.set_phase(record.phase);
-        self.stash.metrics.mirror_unclean.set(if record.mirror_unclean_since_unix_ms.is_some() { 1.0 } else { 0.0 });
+        self.stash.site.world.alone.record_says(record.mirror_unclean_since_unix_ms.is_some());
     }
 
     /// Confirms the phase, then keeps fence and record in step until stopped.
@@ -402,14 +404,16 @@ impl Mover {
         let mut slot = self.record.lock().await;
         let record = slot.as_ref().ok_or(MoveFault::Starting)?;
         self.may_move(record, &request)?;
-        let guards = guard::guards(record, request.to, &self.figures(record, &request).await);
-        let passed = guards.iter().all(|g| g.ok);
-        let next = self.next_record(record, &request, !passed);
-        if !passed && !request.force {
-            return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
-        }
+        let mut figures = self.figures(record, &request).await;
+        let (mut guards, mut next) = self.weigh(record, &request, &figures)?;
         if request.dry_run {
             return Ok(Moved { record: next, guards, dry_run: true });
+        }
+        let promise = self.promise_not_alone(record).await?;
+        if promise.is_some() {
+            // What was written alone while the guards were measured counts as well.
+            figures.written_alone = self.stash.site.world.alone.why_unclean();
+            (guards, next) = self.weigh(record, &request, &figures)?;
         }
         self.file.append(&next)?;
         self.file.store(&next)?;
@@ -424,9 +428,36 @@ impl Mover {
         );
         *slot = Some(next.clone());
         self.believe(&next);
+        if let Some(promise) = promise {
+            promise.keep();
+        }
         self.stash.open_shards();
         self.begun.notify_one();
         Ok(Moved { record: next, guards, dry_run: false })
+    }
+
+    fn weigh(
+        &self,
+        record: &PhaseRecord,
+        request: &MoveRequest,
+        figures: &Figures,
+    ) -> Result<(Vec<Guard>, PhaseRecord), MoveFault> {
+        let guards = guard::guards(record, request.to, figures);
+        let passed = guards.iter().all(|g| g.ok);
+        if !passed && !request.force {
+            return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
+        }
+        Ok((guards, self.next_record(record, request, !passed)))
+    }
+
+    /// Before the fence is raised: it cannot stop a decant that cannot reach Redis.
+    async fn promise_not_alone(&self, record: &PhaseRecord) -> Result<Option<Promise>, MoveFault> {
+        if record.phase != Phase::RedisStandby {
+            return Ok(None);
+        }
+        let until = Instant::now() + Duration::from_millis(self.stash.site.settings.budget);
+        let promised = self.stash.site.world.alone.promise(record.version, until).await;
+        promised.map(Some).map_err(MoveFault::LoneWrites)
     }
 
     fn may_move(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<(), MoveFault> {
@@ -467,7 +498,9 @@ impl Mover {
             },
             mirror_unclean_since_unix_ms: match (record.phase, request.to) {
                 (Phase::KaskOnly, Phase::RedisStandby) => Some(record.since_unix_ms),
-                (_, Phase::RedisStandby | Phase::KaskOnly) => record.mirror_unclean_since_unix_ms,
+                (_, Phase::RedisStandby | Phase::KaskOnly) => {
+                    record.mirror_unclean_since_unix_ms.or(self.stash.site.world.alone.since_unix_ms())
+                }
                 _ => None,
             },
         }
@@ -482,6 +515,7 @@ impl Mover {
             kask_emptied: request.kask_emptied,
             lease_ms: site.settings.lease,
             now_unix_ms: unix_ms(),
+            written_alone: site.world.alone.why_unclean(),
             damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
             ..Figures::default()
         };
