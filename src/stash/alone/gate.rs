@@ -96,10 +96,10 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_promise_shuts_the_gate_and_waits_for_who_is_inside() {
         let gate = Arc::new(Gate::default());
-        let soon = || Instant::now() + Duration::from_secs(1);
+        let soon = || Instant::now() + Duration::from_millis(200);
         let inside = gate.enter(3).unwrap();
         let promise = gate.promise(3);
         assert!(gate.enter(3).is_none() && gate.enter(2).is_none(), "a straggler of an older phase neither");

@@ -29,14 +29,15 @@ const HEALS_AT_ONCE: usize = 4;
 const BATCH_MAX: usize = 512;
 
 /// A key to be healed, and which of its lone writes is the last so far.
-struct Ripe {
+#[derive(Debug)]
+pub(super) struct Ripe {
     key: Key,
     stamp: u64,
 }
 
 impl Alone {
     /// Keys whose last lone write is a lease old: whatever Kask was sent for them has been applied, or never will be.
-    fn ripe(&self, version: u64, lease: Duration) -> Vec<Ripe> {
+    pub(super) fn ripe(&self, version: u64, lease: Duration) -> Vec<Ripe> {
         let standing = self.shared.standing();
         let Some(standing) = standing.as_ref().filter(|s| s.version == version && !s.closing) else {
             return Vec::new();
@@ -49,7 +50,7 @@ impl Alone {
     }
 
     /// The key is healed, as far as it was not written alone again meanwhile.
-    fn healed(&self, ripe: &Ripe) {
+    pub(super) fn healed(&self, ripe: &Ripe) {
         let mut standing = self.shared.standing();
         let Some(standing) = standing.as_mut() else { return };
         if let Some(noted) = standing.keys.get_mut(&ripe.key).filter(|noted| noted.waiting && noted.stamp == ripe.stamp)
@@ -68,7 +69,7 @@ impl Alone {
     }
 
     /// Removes the journal if nothing waits in it.
-    async fn finish(&self) {
+    pub(super) async fn finish(&self) {
         let over = self.shared.standing().as_ref().is_some_and(|s| s.waiting == 0 && s.trouble.is_none());
         if over {
             let (done, finished) = oneshot::channel();
@@ -79,7 +80,7 @@ impl Alone {
     }
 
     /// A journal of another version of the phase is never healed from; where Redis is the sequencer there is no mirror, and it is put aside.
-    async fn compare(&self, belief: &Belief) {
+    pub(super) async fn compare(&self, belief: &Belief) {
         let now = belief.fence.version;
         let set_aside = {
             let mut standing = self.shared.standing();
