@@ -135,7 +135,9 @@ async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Mill
                 }
                 site.settings.transit_poll
             }
-            Refusal::NotDone(why) => return Begun::Answered(WriteAnswer::unavailable(why)),
+            Refusal::NotDone(why) => {
+                return Begun::Answered(WriteAnswer::Unavailable { why, unknown: false, in_transit: waited });
+            }
             Refusal::Unknown(why) => {
                 return Begun::Answered(WriteAnswer::Unavailable { why, unknown: true, in_transit: false });
             }
@@ -192,7 +194,11 @@ async fn begin_once<W: World>(
         Phase::RedisStandby if !site.rules.holds(Safeguard::Mark) => Ok(Begun::KaskAlone(None)),
         Phase::RedisStandby => match world.mark(key, &belief.text, intent, until).await {
             Ok(()) => Ok(Begun::Marked { intent, asked_at }),
-            Err(Refusal::NotDone(why) | Refusal::Unknown(why)) => Ok(alone(site, key, belief, why).await),
+            // Without time to write Kask the mirror is not made unclean for nothing.
+            Err(Refusal::NotDone(why) | Refusal::Unknown(why)) if world.now() < until => {
+                Ok(alone(site, key, belief, why).await)
+            }
+            Err(Refusal::NotDone(why) | Refusal::Unknown(why)) => Err(Refusal::NotDone(why)),
             Err(refusal) => Err(refusal),
         },
         Phase::KaskOnly => Ok(Begun::KaskAlone(None)),
