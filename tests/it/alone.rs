@@ -9,7 +9,10 @@ use decant::{
     stash::alone::journal::{Entry, Header, Journal, path_in},
 };
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 struct Stage {
     redis: RedisServer,
@@ -171,16 +174,20 @@ fn decant_killed_while_it_heals() {
         stage.set(&format!("key{key}"), &format!("JSON..{key}"));
     }
     stage.redis.restart();
-    let healed = |stage: &Stage| {
-        (0..KEYS).filter(|key| redis_holds(&stage.redis, &format!("key{key}")) == Some(key.to_string())).count()
+    let names: Vec<String> = (0..KEYS).map(|key| format!("key{key}")).collect();
+    let mut client = stage.redis.client();
+    let mut healed = || {
+        let held: Vec<Option<usize>> = redis::cmd("MGET").arg(&names).query(&mut client).unwrap();
+        held.into_iter().enumerate().filter(|(key, value)| *value == Some(*key)).count()
     };
     for some in [1, KEYS / 2] {
-        wait_until("some keys are healed", || healed(&stage) >= some);
+        wait_until("some keys are healed", || healed() >= some);
         stage.decant.kill_9();
+        assert!(stage.journal().exists(), "not all: {} of {KEYS}", healed());
         stage.decant.restart();
     }
     wait_until("the mirror is clean", || !stage.unclean());
-    assert_eq!(healed(&stage), KEYS);
+    assert_eq!(healed(), KEYS);
     stage.decant.wait_drained(&stage.redis);
 }
 
@@ -190,7 +197,7 @@ fn healing_waits_for_a_lease() {
     let mut stage = stage().seeded();
     let lease = Duration::from_millis(stage.setup.lease_ms);
     stage.redis.kill();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     stage.set("changed", "JSON..\"new2\"");
     stage.redis.restart();
     wait_until("Redis is healed", || redis_holds(&stage.redis, "changed").as_deref() == Some("s:4:\"new2\";"));
@@ -214,13 +221,13 @@ fn who_is_not_named_by_the_fence_writes_nothing_alone() {
 }
 
 /// Starts decant again on a journal that a test made, after the decant before it was killed.
-fn on_journal(stage: &mut Stage, change: impl FnOnce(&PathBuf)) {
+fn on_journal(stage: &mut Stage, change: impl FnOnce(&Path)) {
     stage.decant.kill_9();
     change(&stage.journal());
     stage.decant.restart();
 }
 
-fn make(path: &PathBuf, version: u64, entries: &[Entry]) {
+fn make(path: &Path, version: u64, entries: &[Entry]) {
     let mut journal = Journal::create(path, &Header::new("echoseen", version, 1_000)).unwrap();
     journal.append(entries).unwrap();
 }
@@ -283,6 +290,27 @@ fn a_journal_of_another_version_of_the_phase_is_told() {
     // And with Redis away again, writes go on.
     stage.redis.kill();
     stage.set("changed", "JSON..\"newer\"");
+}
+
+/// A Redis that takes no writes (it is full) is as good as away. A move waits for the lone writes under way, since no fence stops them.
+#[test]
+fn a_move_waits_for_lone_writes_under_way() {
+    let (redis, kask) = (RedisServer::start(), Kask::start());
+    let setup = Setup { kask_timeout_ms: 2_300, ..Setup::new(&redis, "redis-standby").with_kask(&kask) };
+    let decant = Whole::start(&setup);
+    redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).exec(&mut redis.client()).unwrap();
+    kask.hang();
+    std::thread::scope(|threads| {
+        let write = threads.spawn(|| (decant.set("k", "JSON..1").status(), Instant::now()));
+        wait_until("it is written alone", || decant.metric("decant_mirror_unclean", &[]) == 1.0);
+        // The guards are measured first: Kask's takes half as long as the write has.
+        decant.begin_move("kask-only", json!({ "force": true }));
+        let moved = Instant::now();
+        let (status, ended) = write.join().unwrap();
+        assert_eq!(status, 503, "its outcome is unknown");
+        assert!(ended <= moved, "moved {:?} before the write ended", ended.duration_since(moved));
+    });
+    kask.go_on();
 }
 
 /// A clean journal's mirror takes nothing that Redis was given by others: what is healed is what Kask holds.

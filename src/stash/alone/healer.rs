@@ -42,9 +42,6 @@ impl Alone {
         let Some(standing) = standing.as_ref().filter(|s| s.version == version && !s.closing) else {
             return Vec::new();
         };
-        if standing.waiting == 0 {
-            return Vec::new();
-        }
         let ripe = standing.keys.iter().filter(|(_, noted)| noted.waiting && noted.at.elapsed() >= lease);
         ripe.map(|(key, noted)| Ripe { key: key.clone(), stamp: noted.stamp }).take(BATCH_MAX).collect()
     }
@@ -68,15 +65,20 @@ impl Alone {
         }
     }
 
-    /// Removes the journal if nothing waits in it.
-    pub(super) async fn finish(&self) {
-        let over = self.shared.standing().as_ref().is_some_and(|s| s.waiting == 0 && s.trouble.is_none());
+    /// Removes the journal if nothing waits in it; whether there is nothing to heal.
+    pub(super) async fn finish(&self) -> bool {
+        let over = match self.shared.standing().as_ref() {
+            None => return true,
+            Some(standing) if standing.trouble.is_some() => return true,
+            Some(standing) => standing.waiting == 0,
+        };
         if over {
             let (done, finished) = oneshot::channel();
             if self.orders.send(Order::Finish { done }).await.is_ok() {
                 let _ = finished.await;
             }
         }
+        over
     }
 
     /// A journal of another version of the phase is never healed from; where Redis is the sequencer there is no mirror, and it is put aside.
@@ -124,12 +126,14 @@ impl Stash {
         if belief.phase() != Phase::RedisStandby {
             return false;
         }
-        let ripe = alone.ripe(belief.fence.version, Duration::from_millis(self.site.settings.lease));
-        if ripe.is_empty() {
-            alone.finish().await;
+        if alone.finish().await {
             return false;
         }
         let Some(outbox) = &self.site.world.outbox else { return false };
+        if !outbox.shards().iter().any(|shard| shard.is_up()) {
+            return false;
+        }
+        let ripe = alone.ripe(belief.fence.version, Duration::from_millis(self.site.settings.lease));
         let away: Arc<Vec<AtomicBool>> =
             Arc::new(outbox.shards().iter().map(|shard| AtomicBool::new(!shard.is_up())).collect());
         let places = Arc::new(Semaphore::new(HEALS_AT_ONCE));

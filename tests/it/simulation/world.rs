@@ -453,12 +453,12 @@ pub async fn heal_on(site: Arc<Site<SimWorld>>) {
                 && now >= line.noted_at + site.settings.lease
         };
         let next = world.sim().journal.iter().find(ripe).cloned();
-        if let Some(line) = next {
-            if let Ok(Ended::Settled { .. }) = heal(&site, &line.key, &belief).await {
-                let sim = &mut *world.sim();
-                sim.say(|| format!("d{} has healed {}, written alone", world.decant, show(&line.key)));
-                sim.journal.retain(|other| *other != line);
-            }
+        if let Some(line) = next
+            && let Ok(Ended::Settled { .. }) = heal(&site, &line.key, &belief).await
+        {
+            let sim = &mut *world.sim();
+            sim.say(|| format!("d{} has healed {}, written alone", world.decant, show(&line.key)));
+            sim.journal.retain(|other| *other != line);
         }
         world.sleep(700).await;
     }
