@@ -196,7 +196,7 @@ async fn begin_once<W: World>(
             Ok(()) => Ok(Begun::Marked { intent, asked_at }),
             // Without time to write Kask the mirror is not made unclean for nothing.
             Err(Refusal::NotDone(why) | Refusal::Unknown(why)) if world.now() < until => {
-                Ok(alone(site, key, belief, why).await)
+                alone(site, key, belief, why).await
             }
             Err(Refusal::NotDone(why) | Refusal::Unknown(why)) => Err(Refusal::NotDone(why)),
             Err(refusal) => Err(refusal),
@@ -207,25 +207,27 @@ async fn begin_once<W: World>(
 
 /// Redis is out of reach in `redis-standby`. Kask may be written alone only by a decant that knows its record as settled and is the one
 /// that the fence names, and only after "this mirror is unclean" is durable.
-async fn alone<W: World>(site: &Site<W>, key: &Key, belief: &Belief, why: String) -> Begun<W::Lone> {
+async fn alone<W: World>(site: &Site<W>, key: &Key, belief: &Belief, why: String) -> Result<Begun<W::Lone>, Refusal> {
     let known = belief.settled && belief.own || !site.rules.holds(Safeguard::Members);
     if !known {
-        return Begun::Answered(WriteAnswer::unavailable(why));
+        return Ok(Begun::Answered(WriteAnswer::unavailable(why)));
     }
     let noted = if site.rules.holds(Safeguard::Unclean) {
         site.world.note_alone(key, belief.fence.version).await.map(Some)
     } else {
         Ok(None)
     };
-    let under_way = match noted {
-        Ok(under_way) => under_way,
-        Err(Unheard(unnoted)) => return Begun::Answered(WriteAnswer::unavailable(format!("{why}; {unnoted}"))),
-    };
     // The belief is read again: a promise not to write alone may have been given while the note was made durable.
     let still = site.belief();
     let unchanged = still.settled && still.own && still.fence.version == belief.fence.version
         || !site.rules.holds(Safeguard::Members);
-    if unchanged { Begun::KaskAlone(under_way) } else { Begun::Answered(WriteAnswer::unavailable(why)) }
+    match noted {
+        Ok(under_way) if unchanged => Ok(Begun::KaskAlone(under_way)),
+        // Another phase is in force now: start over in that one.
+        _ if still.fence.version != belief.fence.version => Err(Refusal::Fence(Some(still.fence.clone()))),
+        Ok(_) => Ok(Begun::Answered(WriteAnswer::unavailable(why))),
+        Err(Unheard(unnoted)) => Ok(Begun::Answered(WriteAnswer::unavailable(format!("{why}; {unnoted}")))),
+    }
 }
 
 /// `add` where Kask is read: it must not hold a value either. Best effort where Kask is the sequencer: two decants can both find none.

@@ -193,8 +193,8 @@ impl Alone {
     /// # Errors
     /// It is not durable, or this decant has promised a move not to: nothing may be written.
     pub(super) async fn note(&self, key: &Key, version: u64) -> Result<LoneWrite, Unheard> {
-        let Some(inside) = self.gate.enter(version) else {
-            return Err(Unheard("the stash is about to move: nothing is written to Kask alone".into()));
+        let Some(inside) = self.gate.enter_by(version, Instant::now() + NOTE_TIMEOUT).await else {
+            return Err(Unheard("the stash moves: nothing is written to Kask alone".into()));
         };
         if let Some(known) = self.known(key, version) {
             return known.map(|()| inside);

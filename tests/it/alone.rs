@@ -11,6 +11,7 @@ use decant::{
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -313,6 +314,35 @@ fn a_move_waits_for_lone_writes_under_way() {
         assert!(took >= kask_timeout, "moved after {took:?}");
     });
     kask.go_on();
+}
+
+/// A forced move while Redis is away costs no client anything: who comes while it waits goes on in the next phase.
+#[test]
+fn writes_go_on_while_a_move_waits() {
+    let mut stage = stage().seeded();
+    stage.redis.kill();
+    let (stage, over) = (&stage, &AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                threads.spawn(move || {
+                    let mut statuses = Vec::new();
+                    while !over.load(Ordering::Relaxed) {
+                        statuses.push(stage.decant.set(&format!("key{client}"), "JSON..1").status());
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        wait_until("they write alone", || stage.unclean());
+        stage.decant.begin_move("kask-only", json!({ "force": true }));
+        wait_until("they write in the next phase", || stage.told()["trouble"].is_string());
+        over.store(true, Ordering::Relaxed);
+        for client in clients {
+            let statuses = client.join().unwrap();
+            assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
+        }
+    });
 }
 
 /// A clean journal's mirror takes nothing that Redis was given by others: what is healed is what Kask holds.

@@ -12,6 +12,8 @@ struct State {
     under_way: usize,
     /// Nothing begins under a phase of this version or an older one.
     promised: u64,
+    /// As `promised`, and the move has begun: that will not change.
+    kept: u64,
 }
 
 /// Shared by all writes of a stash.
@@ -19,7 +21,7 @@ struct State {
 pub struct Gate {
     /// A `std` mutex: held to compare and count.
     state: Mutex<State>,
-    ended: Notify,
+    changed: Notify,
 }
 
 /// One write to Kask alone, from before it is noted to after Kask has answered it.
@@ -31,7 +33,7 @@ pub struct LoneWrite(Arc<Gate>);
 pub struct Promise {
     gate: Arc<Gate>,
     before: u64,
-    kept: bool,
+    version: u64,
 }
 
 impl Gate {
@@ -39,8 +41,21 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits while a move is being weighed. `None`: the phase is over, or `until` has come.
+    pub async fn enter_by(self: &Arc<Gate>, version: u64, until: Instant) -> Option<LoneWrite> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(inside) = self.enter(version) {
+                return Some(inside);
+            }
+            if version <= self.state().kept || timeout_at(until, changed).await.is_err() {
+                return None;
+            }
+        }
+    }
+
     /// `None`: this decant has promised not to.
-    pub fn enter(self: &Arc<Gate>, version: u64) -> Option<LoneWrite> {
+    fn enter(self: &Arc<Gate>, version: u64) -> Option<LoneWrite> {
         let mut state = self.state();
         if version <= state.promised {
             return None;
@@ -54,15 +69,15 @@ impl Gate {
         let mut state = self.state();
         let before = state.promised;
         state.promised = before.max(version);
-        Promise { gate: self.clone(), before, kept: false }
+        Promise { gate: self.clone(), before, version }
     }
 
     /// Waits for the writes under way; how many are left at `until`.
     pub async fn emptied(&self, until: Instant) -> usize {
         loop {
-            let ended = self.ended.notified();
+            let changed = self.changed.notified();
             let left = self.state().under_way;
-            if left == 0 || timeout_at(until, ended).await.is_err() {
+            if left == 0 || timeout_at(until, changed).await.is_err() {
                 return left;
             }
         }
@@ -71,23 +86,25 @@ impl Gate {
 
 impl Promise {
     /// The move has begun: the old phase does not come back.
-    pub fn keep(mut self) {
-        self.kept = true;
+    pub fn keep(self) {
+        self.gate.state().kept = self.version;
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        if !self.kept {
-            self.gate.state().promised = self.before;
+        {
+            let mut state = self.gate.state();
+            state.promised = state.kept.max(self.before);
         }
+        self.gate.changed.notify_waiters();
     }
 }
 
 impl Drop for LoneWrite {
     fn drop(&mut self) {
         self.0.state().under_way -= 1;
-        self.0.ended.notify_waiters();
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -113,8 +130,21 @@ mod tests {
         assert_eq!(waiting.await.unwrap(), 0);
         drop(promise);
         assert!(gate.enter(3).is_some(), "taken back");
-        gate.promise(3).keep();
-        assert!(gate.enter(3).is_none(), "kept");
+        let entering = || {
+            let gate = gate.clone();
+            tokio::spawn(async move { gate.enter_by(3, soon()).await.is_some() })
+        };
+        let (promise, waiting) = (gate.promise(3), entering());
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(promise);
+        assert!(waiting.await.unwrap(), "it waited, and went on");
+        let (promise, waiting) = (gate.promise(3), entering());
+        tokio::task::yield_now().await;
+        promise.keep();
+        assert!(!waiting.await.unwrap());
+        let began = Instant::now();
+        assert!(gate.enter_by(3, soon()).await.is_none() && began.elapsed() < Duration::from_millis(100), "kept");
         assert!(gate.enter(4).is_some(), "the next phase is another matter");
     }
 }
