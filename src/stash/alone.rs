@@ -1,8 +1,8 @@
 //! Writes to Kask alone, in `redis-standby` with Redis out of reach: which keys, since when, and whether they can be healed.
 //!
 //! "This mirror is unclean since T" and the key are durable before the write happens; see [`journal`] for the file. All of its reading and
-//! writing is done by a thread of its own ([`writer`]), so that the runtime never waits for the disk, and writes that come together
-//! share a sync. When Redis is back, and a lease after the last lone write of a key, the key is healed ([`healer`]); once all are, the
+//! writing is done by a thread of its own (`writer`), so that the runtime never waits for the disk, and writes that come together
+//! share a sync. When Redis is back, and a lease after the last lone write of a key, the key is healed (`healer`); once all are, the
 //! journal goes. A journal that overflowed, is damaged or belongs to another version of the phase is told and never healed from: the
 //! mirror stays unclean until the stash moves on.
 
