@@ -39,6 +39,8 @@ pub enum StartFault {
     Shards { stash: String, fault: ShardMapFault },
     #[error("stash \"{stash}\" was last in {phase}, but its config names no Redis: add stash.{stash}.redis")]
     RedisMissing { stash: String, phase: crate::phase::Phase },
+    #[error("stash \"{stash}\": the thread of its journal cannot be started: {source}; are threads limited?")]
+    Journal { stash: String, source: io::Error },
     #[error(transparent)]
     Mounts(#[from] SameBaseUri),
 }

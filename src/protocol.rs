@@ -14,6 +14,7 @@
 
 pub mod belief;
 pub mod copy;
+pub mod heal;
 pub mod mirror;
 pub mod pending;
 pub mod read;

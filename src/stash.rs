@@ -1,5 +1,6 @@
 //! One migrating store: takes an operation, reads the phase once, runs the protocol over the two tiers, and answers.
 
+pub mod alone;
 mod answer;
 mod figures;
 pub mod inspect;
@@ -23,6 +24,8 @@ use crate::{
     },
     tier::Forward,
 };
+pub use alone::Alone;
+use alone::LoneWrite;
 pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
 pub use metrics::{Reads, StashMetrics};

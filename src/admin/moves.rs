@@ -93,7 +93,7 @@ fn refused(fault: MoveFault) -> Problem {
     let detail = fault.to_string();
     let conflict = |kind| Problem::new(StatusCode::CONFLICT, kind, detail.clone());
     match fault {
-        MoveFault::Starting => Problem::busy(detail),
+        MoveFault::Starting | MoveFault::LoneWrites(_) => Problem::busy(detail),
         MoveFault::NotOwner { own, named } => {
             conflict("not-owner").with("member", own.into()).with("owner", named.into())
         }

@@ -9,7 +9,7 @@ use crate::{
     outbox::{Outbox, OutboxSettings},
     phase::record::RecordFile,
     protocol::{Belief, Beliefs, Fence},
-    stash::{Stash, StashMetrics, StashParts, Tiers, mover::Mover},
+    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
         kask::KaskTier,
         redis::{RedisUrl, Shard},
@@ -49,6 +49,7 @@ pub async fn stash(
     let outbox = config.redis.as_ref().map(|redis| outbox(config, redis)).transpose()?;
     let shards = outbox.as_ref().map_or(0, |outbox| outbox.shards().len());
     let metrics = Arc::new(StashMetrics::new(&config.name));
+    let alone = journal(config, state, &metrics).await?;
     let unconfirmed = Fence {
         version: 0,
         phase: config.phase,
@@ -60,6 +61,7 @@ pub async fn stash(
         tiers: Tiers {
             outbox: outbox.map(Arc::new),
             kask: Arc::new(tier),
+            alone: Arc::new(alone),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             started: Instant::now(),
@@ -85,11 +87,21 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let moving = mover.clone();
     let run = move || moving.clone().run(stop.clone());
     tokio::spawn(keep_up("mover", stash.name.clone(), background.clone(), run));
+    let (healed, stop) = (stash.clone(), background.clone());
+    let heal = move || healed.clone().heal_alone(stop.clone());
+    tokio::spawn(keep_up("healer", stash.name.clone(), background.clone(), heal));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());
         tokio::spawn(keep_up("looker", stash.name.clone(), background.clone(), watch));
     }
+}
+
+async fn journal(config: &StashConfig, state: &StateDir, metrics: &StashMetrics) -> Result<Alone, StartFault> {
+    let (path, name, unclean) = (state.path.clone(), config.name.clone(), metrics.mirror_unclean.clone());
+    let opened = tokio::task::spawn_blocking(move || Alone::open(&path, &name, unclean)).await;
+    let fault = |source| StartFault::Journal { stash: config.name.clone(), source };
+    opened.map_err(|e| fault(e.into()))?.map_err(fault)
 }
 
 /// The embedded Kask is asked over HTTP on loopback, as a real one is: the real path is what runs.

@@ -45,6 +45,18 @@ fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> Stri
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     row("reads", reads(figures.reads));
     row("under way", format!("{} operations, {} keys pending", figures.in_flight, count(figures.keys_pending as u64)));
+    if let Some(since) = &figures.alone.since {
+        let keys = count(figures.alone.keys);
+        row(
+            "alone",
+            match &figures.alone.trouble {
+                None => {
+                    styled("33", &format!("{keys} keys written to Kask alone since {} wait to be healed", plain(since)))
+                }
+                Some(trouble) => styled("31", &plain(trouble)),
+            },
+        );
+    }
     for shard in &figures.shards {
         row(&format!("redis {}", plain(&shard.name)), shard_text(shard, figures.redis_in_use, styled));
         if figures.redis_in_use {
@@ -153,6 +165,21 @@ mod tests {
     #[test]
     fn one_screen() {
         insta::assert_snapshot!(render(&view(STASH), 61_000, &|_, text| text.to_owned()));
+    }
+
+    #[test]
+    fn what_was_written_alone_is_said() {
+        let alone = |told: &str| {
+            let stash = STASH.replace("\"in_flight\":2", &format!("\"alone\":{told},\"in_flight\":2"));
+            render(&view(&stash), 61_000, &|_, text| text.to_owned())
+        };
+        let waiting = r#"{"keys":1200,"since":"2026-01-01T00:00:00.000Z","overflowed":false,"trouble":null}"#;
+        assert!(alone(waiting).contains("1,200 keys written to Kask alone since 2026-01-01"), "{}", alone(waiting));
+        let damaged =
+            r#"{"keys":0,"since":"2026-01-01T00:00:00.000Z","overflowed":false,"trouble":"damaged at byte 7"}"#;
+        assert!(alone(damaged).contains("damaged at byte 7"), "{}", alone(damaged));
+        let nothing = r#"{"keys":0,"since":null,"overflowed":false,"trouble":null}"#;
+        assert!(!alone(nothing).contains("alone"));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Figures {
     pub in_kask: u64,
     /// Why no sample could be taken, though the step needs one.
     pub sample_fails: Option<String>,
+    /// Why Redis lacks writes that this decant made past it; none: it has them.
+    pub written_alone: Option<String>,
     /// The operator's word that Kask was emptied.
     pub kask_emptied: bool,
     pub lease_ms: u64,
@@ -51,7 +53,7 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
     match (record.phase, to) {
         (Phase::RedisOnly, Phase::DualWrite) => list.push(kask_is_not_stale(record, figures)),
         (Phase::KaskFirst, Phase::RedisStandby) => list.push(sample_is_copied(figures)),
-        (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record)),
+        (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record, figures)),
         (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record)),
         _ => {}
     }
@@ -151,13 +153,14 @@ fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
     figures.sample_fails.as_ref().map_or_else(found, |why| format!("the sample could not be taken: {why}"))
 }
 
-fn mirror_is_clean(record: &PhaseRecord) -> Guard {
+fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     Guard {
         name: "mirror_is_clean",
-        ok: record.mirror_unclean_since_unix_ms.is_none(),
-        figure: match record.mirror_unclean_since_unix_ms {
-            None => "Redis has every write".into(),
-            Some(_) => "writes have gone past Redis".into(),
+        ok: record.mirror_unclean_since_unix_ms.is_none() && figures.written_alone.is_none(),
+        figure: match (&figures.written_alone, record.mirror_unclean_since_unix_ms) {
+            (Some(why), _) => why.clone(),
+            (None, Some(_)) => "writes have gone past Redis".into(),
+            (None, None) => "Redis has every write".into(),
         },
         needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
     }
@@ -234,6 +237,8 @@ mod tests {
         assert_eq!(failing(&first, Phase::RedisStandby, &missing), ["sample_is_copied"]);
         let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(1), ..record(Phase::RedisStandby) };
         assert_eq!(failing(&unclean, Phase::KaskFirst, &fine), ["mirror_is_clean"]);
+        let alone = Figures { written_alone: Some("2 keys".into()), ..fine.clone() };
+        assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &alone), ["mirror_is_clean"]);
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Belief {
     pub fn phase(&self) -> Phase {
         self.fence.phase
     }
+
+    /// Kask alone counts, and nobody but this decant could change that: with Redis out of reach it goes on by itself.
+    pub fn may_be_alone(&self) -> bool {
+        self.phase() == Phase::RedisStandby && self.settled && self.own
+    }
 }
 
 /// What learning of a fence came to.

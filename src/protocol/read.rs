@@ -119,6 +119,8 @@ impl<W: World> Reading<'_, W> {
         let seen = match self.redis_read().await {
             Ok(seen) => seen,
             Err(refusal @ Refusal::Fence(_)) => return self.refused(refusal),
+            // Nobody but this decant can have left `redis-standby`, and it has not: Kask is the sequencer.
+            Err(_) if self.belief.may_be_alone() => return self.kask_stands().await,
             Err(refusal) if known == Pending::Yes => return self.refused(refusal),
             // Nobody knows whether the key is pending, and Redis cannot tell: what it was last known as counts.
             Err(_) => return self.kask_as_always().await,

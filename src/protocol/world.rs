@@ -187,6 +187,9 @@ pub enum KaskPut {
 /// Redis and Kask as the protocol sees them. Each Redis call is one atomic script on the key's own shard. `until` is when the
 /// caller gives up; an implementation may give up earlier.
 pub trait World: Send + Sync + 'static {
+    /// A write to Kask alone is under way as long as this lives.
+    type Lone: Send;
+
     fn now(&self) -> Millis;
     fn sleep(&self, length: Millis) -> impl Future<Output = ()> + Send;
     fn spawn(&self, work: Background);
@@ -257,7 +260,7 @@ pub trait World: Send + Sync + 'static {
     fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> impl Future<Output = KaskPut> + Send;
 
     /// Before a write to Kask alone: makes "this mirror is unclean" durable and notes the key. Refused: nothing may be written.
-    fn note_alone(&self, key: &Key, version: u64) -> impl Future<Output = Result<(), Unheard>> + Send;
+    fn note_alone(&self, key: &Key, version: u64) -> impl Future<Output = Result<Self::Lone, Unheard>> + Send;
 
     /// Tells the metrics.
     fn note(&self, event: Event);

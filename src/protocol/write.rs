@@ -5,7 +5,7 @@ use super::{
     copy::{Copier, Ended},
     mirror::Mirror,
     pending::Pending,
-    world::{Applied, By, Content, Direction, Event, KaskGot, KaskPut, Millis, Newest, Refusal, Token},
+    world::{Applied, By, Content, Direction, Event, KaskGot, KaskPut, Millis, Newest, Refusal, Token, Unheard},
 };
 use crate::{codec::key::Key, phase::Phase};
 
@@ -45,7 +45,7 @@ impl WriteAnswer {
 const LAST_TRY_POLLS: Millis = 5;
 
 /// How a write began.
-enum Begun {
+enum Begun<L> {
     /// APPLY in `redis-only`: nothing else is to be done.
     RedisAlone,
     /// APPLY: Redis holds it; `asked_at` is when APPLY was sent, `applied_at` when it was answered.
@@ -61,8 +61,8 @@ enum Begun {
         intent: Token,
         asked_at: Millis,
     },
-    /// Kask may be written, without an intent.
-    KaskAlone,
+    /// Kask may be written, without an intent; with Redis out of reach a move waits until the guard is dropped.
+    KaskAlone(Option<L>),
     Answered(WriteAnswer),
 }
 
@@ -98,7 +98,7 @@ pub async fn write<W: World>(
             let mirror = Mirror { site, key, intent, deadline, by: By::Writer };
             finish_mirror(&mirror, &change.content, began, answer).await
         }
-        Begun::KaskAlone => {
+        Begun::KaskAlone(_under_way) => {
             // What was noted as written alone is healed a lease later, and what `add` saw in Kask grows old: nothing is sent after that.
             let until = began + site.settings.budget.min(site.settings.copy_window);
             if site.world.now() < until {
@@ -115,7 +115,7 @@ pub async fn write<W: World>(
 }
 
 /// Asks the phase how to begin, and begins; starts over when the shard knows a newer phase, and waits while the key is in transit.
-async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Millis) -> Begun {
+async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Millis) -> Begun<W::Lone> {
     let give_up_at = began + site.settings.budget;
     let mut waited = false;
     loop {
@@ -138,7 +138,9 @@ async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Mill
                 }
                 site.settings.transit_poll
             }
-            Refusal::NotDone(why) => return Begun::Answered(WriteAnswer::unavailable(why)),
+            Refusal::NotDone(why) => {
+                return Begun::Answered(WriteAnswer::Unavailable { why, unknown: false, in_transit: waited });
+            }
             Refusal::Unknown(why) => {
                 return Begun::Answered(WriteAnswer::Unavailable { why, unknown: true, in_transit: false });
             }
@@ -162,7 +164,7 @@ async fn begin_once<W: World>(
     change: &Change,
     belief: &Belief,
     until: Millis,
-) -> Result<Begun, Refusal> {
+) -> Result<Begun<W::Lone>, Refusal> {
     let world = &site.world;
     let phase = belief.phase();
     if change.only_if_absent && phase != Phase::RedisOnly && phase != Phase::DualWrite {
@@ -193,29 +195,43 @@ async fn begin_once<W: World>(
                 Applied::Exists => Begun::Answered(WriteAnswer::Exists),
             },
         ),
-        Phase::RedisStandby if !site.rules.holds(Safeguard::Mark) => Ok(Begun::KaskAlone),
+        Phase::RedisStandby if !site.rules.holds(Safeguard::Mark) => Ok(Begun::KaskAlone(None)),
         Phase::RedisStandby => match world.mark(key, &belief.text, intent, until).await {
             Ok(()) => Ok(Begun::Marked { intent, asked_at }),
-            Err(Refusal::NotDone(why) | Refusal::Unknown(why)) => Ok(alone(site, key, belief, why).await),
+            // Without time to write Kask the mirror is not made unclean for nothing.
+            Err(Refusal::NotDone(why) | Refusal::Unknown(why)) if world.now() < until => {
+                alone(site, key, belief, why).await
+            }
+            Err(Refusal::NotDone(why) | Refusal::Unknown(why)) => Err(Refusal::NotDone(why)),
             Err(refusal) => Err(refusal),
         },
-        Phase::KaskOnly => Ok(Begun::KaskAlone),
+        Phase::KaskOnly => Ok(Begun::KaskAlone(None)),
     }
 }
 
 /// Redis is out of reach in `redis-standby`. Kask may be written alone only by a decant that knows its record as settled and is the one
 /// that the fence names, and only after "this mirror is unclean" is durable.
-async fn alone<W: World>(site: &Site<W>, key: &Key, belief: &Belief, why: String) -> Begun {
+async fn alone<W: World>(site: &Site<W>, key: &Key, belief: &Belief, why: String) -> Result<Begun<W::Lone>, Refusal> {
     let known = belief.settled && belief.own || !site.rules.holds(Safeguard::Members);
     if !known {
-        return Begun::Answered(WriteAnswer::unavailable(why));
+        return Ok(Begun::Answered(WriteAnswer::unavailable(why)));
     }
-    let noted = !site.rules.holds(Safeguard::Unclean) || site.world.note_alone(key, belief.fence.version).await.is_ok();
+    let noted = if site.rules.holds(Safeguard::Unclean) {
+        site.world.note_alone(key, belief.fence.version).await.map(Some)
+    } else {
+        Ok(None)
+    };
     // The belief is read again: a promise not to write alone may have been given while the note was made durable.
     let still = site.belief();
     let unchanged = still.settled && still.own && still.fence.version == belief.fence.version
         || !site.rules.holds(Safeguard::Members);
-    if noted && unchanged { Begun::KaskAlone } else { Begun::Answered(WriteAnswer::unavailable(why)) }
+    match noted {
+        Ok(under_way) if unchanged => Ok(Begun::KaskAlone(under_way)),
+        // Another phase is in force now: start over in that one.
+        _ if still.fence.version != belief.fence.version => Err(Refusal::Fence(Some(still.fence.clone()))),
+        Ok(_) => Ok(Begun::Answered(WriteAnswer::unavailable(why))),
+        Err(Unheard(unnoted)) => Ok(Begun::Answered(WriteAnswer::unavailable(format!("{why}; {unnoted}")))),
+    }
 }
 
 /// `add` where Kask is read: it must not hold a value either. Best effort where Kask is the sequencer: two decants can both find none.

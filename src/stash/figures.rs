@@ -1,6 +1,6 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
-use super::{Reads, Stash};
+use super::{Reads, Stash, alone::AloneFigures};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -44,6 +44,9 @@ pub struct StashFigures {
     pub keys_pending: usize,
     /// Reads since the start.
     pub reads: Reads,
+    /// Writes to Kask alone, with Redis out of reach, that are not healed yet.
+    #[serde(default)]
+    pub alone: AloneFigures,
 }
 
 impl Stash {
@@ -59,6 +62,7 @@ impl Stash {
             in_flight: self.in_flight(),
             keys_pending: self.site.pending.iter().map(|pending| pending.len()).sum(),
             reads: self.metrics.reads(),
+            alone: self.site.world.alone.figures(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! stale, can begin a write or copy of the old phase there. What was begun finishes in its own direction. When no intent of another
 //! direction is left, the record says `settled`.
 
+mod begin;
 mod figures;
 mod request;
 
@@ -11,7 +12,7 @@ use super::Stash;
 use crate::{
     outbox::Raised,
     phase::{
-        Phase, guard,
+        Phase,
         record::{PhaseRecord, RecordFault, RecordFile, State},
     },
     protocol::{Belief, Fence},
@@ -142,7 +143,7 @@ impl Mover {
         self.shown.store(Some(Arc::new(record.clone())));
         self.unconfirmed.store(None);
         self.stash.metrics.set_phase(record.phase);
-        self.stash.metrics.mirror_unclean.set(if record.mirror_unclean_since_unix_ms.is_some() { 1.0 } else { 0.0 });
+        self.stash.site.world.alone.record_says(record.mirror_unclean_since_unix_ms.is_some());
     }
 
     /// Confirms the phase, then keeps fence and record in step until stopped.
@@ -409,83 +410,6 @@ impl Mover {
                 seen.fence.as_ref() == Some(&fence) && others == 0
             })
         })
-    }
-
-    /// Begins a move, or says why not. It is settled later: see [`Mover::record`].
-    pub async fn move_to(&self, request: MoveRequest) -> Result<Moved, MoveFault> {
-        let mut slot = self.record.lock().await;
-        let record = slot.as_ref().ok_or(MoveFault::Starting)?;
-        self.may_move(record, &request)?;
-        let figures = self.figures(record, &request).await?;
-        let guards = guard::guards(record, request.to, &figures);
-        let passed = guards.iter().all(|g| g.ok);
-        let next = self.next_record(record, &request, !passed);
-        if !passed && !request.force {
-            return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
-        }
-        if request.dry_run {
-            return Ok(Moved { record: next, guards, dry_run: true });
-        }
-        self.file.append(&next)?;
-        self.file.store(&next)?;
-        tracing::info!(
-            stash = self.stash.name,
-            from = record.phase.name(),
-            to = next.phase.name(),
-            version = next.version,
-            by = next.by,
-            forced = next.forced,
-            "a move has begun"
-        );
-        *slot = Some(next.clone());
-        self.believe(&next);
-        self.stash.open_shards();
-        self.begun.notify_one();
-        Ok(Moved { record: next, guards, dry_run: false })
-    }
-
-    fn may_move(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<(), MoveFault> {
-        if record.member != self.member {
-            return Err(MoveFault::NotOwner { own: self.member.clone(), named: record.member.clone() });
-        }
-        if let Some(expected) = request.from.filter(|from| *from != record.phase) {
-            return Err(MoveFault::Stale { expected, now: Box::new(record.clone()) });
-        }
-        if !guard::is_settled(record) {
-            return Err(MoveFault::UnderWay(Box::new(record.clone())));
-        }
-        guard::step(record.phase, request.to)?;
-        if request.to.uses_redis() && self.stash.site.world.outbox.is_none() {
-            return Err(MoveFault::NoRedis);
-        }
-        if request.reason.trim().is_empty() && !request.dry_run {
-            return Err(MoveFault::NoReason);
-        }
-        Ok(())
-    }
-
-    fn next_record(&self, record: &PhaseRecord, request: &MoveRequest, overridden: bool) -> PhaseRecord {
-        let now = unix_ms();
-        PhaseRecord {
-            stash: record.stash.clone(),
-            phase: request.to,
-            version: record.version + 1,
-            state: State::Moving,
-            since_unix_ms: now,
-            by: request.by.clone(),
-            reason: request.reason.clone(),
-            forced: overridden,
-            member: self.member.clone(),
-            kask_stale_since_unix_ms: match request.to {
-                Phase::RedisOnly => Some(now),
-                _ => None,
-            },
-            mirror_unclean_since_unix_ms: match (record.phase, request.to) {
-                (Phase::KaskOnly, Phase::RedisStandby) => Some(record.since_unix_ms),
-                (_, Phase::RedisStandby | Phase::KaskOnly) => record.mirror_unclean_since_unix_ms,
-                _ => None,
-            },
-        }
     }
 }
 

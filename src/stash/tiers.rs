@@ -1,6 +1,6 @@
 //! The protocol's world, for real: the outbox on Redis, Kask over HTTP, the Tokio clock.
 
-use super::{StashMetrics, current_forward, with_forward};
+use super::{Alone, LoneWrite, StashMetrics, current_forward, with_forward};
 use crate::{
     codec::key::Key,
     outbox::Outbox,
@@ -22,6 +22,8 @@ pub struct Tiers {
     /// `None` where the config names no Redis: only `kask-only` is possible then.
     pub outbox: Option<Arc<Outbox>>,
     pub kask: Arc<KaskTier>,
+    /// Writes to Kask alone.
+    pub alone: Arc<Alone>,
     pub metrics: Arc<StashMetrics>,
     pub tasks: TaskTracker,
     /// The zero of [`World::now`].
@@ -49,6 +51,8 @@ impl Tiers {
 }
 
 impl World for Tiers {
+    type Lone = LoneWrite;
+
     fn now(&self) -> Millis {
         self.started.elapsed().as_millis() as Millis
     }
@@ -138,9 +142,8 @@ impl World for Tiers {
         }
     }
 
-    /// This decant never writes Kask alone: with Redis out of reach, writes in `redis-standby` are refused.
-    async fn note_alone(&self, _key: &Key, _version: u64) -> Result<(), Unheard> {
-        Err(Unheard("writes to Kask alone need a journal".into()))
+    async fn note_alone(&self, key: &Key, version: u64) -> Result<LoneWrite, Unheard> {
+        self.alone.note(key, version).await
     }
 
     fn note(&self, event: Event) {

@@ -2,6 +2,7 @@
 // clippy.toml allows these in #[test] functions only; here the helpers are tests as well.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod admin;
+mod alone;
 mod bad_input;
 mod cli_config;
 mod crashes;

@@ -26,6 +26,7 @@ impl Mover {
             kask_emptied: request.kask_emptied,
             lease_ms: site.settings.lease,
             now_unix_ms: unix_ms(),
+            written_alone: site.world.alone.why_unclean(),
             damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
             ..Figures::default()
         };

@@ -48,6 +48,8 @@ pub enum MoveFault {
     NoStep(#[from] NoStep),
     #[error("refused: {}", failing(.guards))]
     Guarded { record: Box<PhaseRecord>, guards: Vec<Guard> },
+    #[error("{0} writes to Kask alone are still under way; try again")]
+    LoneWrites(usize),
     #[error("a reason is needed: it stays in the history")]
     NoReason,
     #[error("no Redis is configured for this stash: it can only be kask-only")]

@@ -20,7 +20,7 @@ use decant::{
         record::{RecordFile, State},
     },
     protocol::{Belief, Beliefs, Fence},
-    stash::{Stash, StashMetrics, StashParts, Tiers, mover::Mover},
+    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
         kask::KaskTier,
         redis::{RedisUrl, Shard},
@@ -151,6 +151,7 @@ fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskT
         tiers: Tiers {
             outbox: Some(outbox),
             kask: Arc::new(KaskTier::new(kask, Duration::from_millis(1200), "echoseen").unwrap()),
+            alone: Arc::new(Alone::open(state, "echoseen", metrics.mirror_unclean.clone()).unwrap()),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             started: Instant::now(),

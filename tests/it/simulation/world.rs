@@ -12,11 +12,11 @@ use decant::{
     protocol::{
         Fence, Rules, Site, World,
         copy::Ended,
-        mirror::Mirror,
+        heal::heal,
         pending::Look,
         reap,
         world::{
-            Applied, Background, By, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
+            Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
             Stored, Taken, Token, Unheard,
         },
     },
@@ -262,6 +262,8 @@ pub fn tell(content: &Content) -> String {
 }
 
 impl World for SimWorld {
+    type Lone = ();
+
     fn now(&self) -> Millis {
         self.sim().now
     }
@@ -451,16 +453,12 @@ pub async fn heal_on(site: Arc<Site<SimWorld>>) {
                 && now >= line.noted_at + site.settings.lease
         };
         let next = world.sim().journal.iter().find(ripe).cloned();
-        if let Some(line) = next {
-            let (intent, deadline) = (world.token(), now + site.settings.copy_window);
-            if world.mark(&line.key, &belief.text, intent, deadline).await.is_ok() {
-                let mirror = Mirror { site: &site, key: &line.key, intent, deadline, by: By::Reaper };
-                if matches!(mirror.from_kask().await, Ended::Settled { .. }) {
-                    let sim = &mut *world.sim();
-                    sim.say(|| format!("d{} has healed {}, written alone", world.decant, show(&line.key)));
-                    sim.journal.retain(|other| *other != line);
-                }
-            }
+        if let Some(line) = next
+            && let Ok(Ended::Settled { .. }) = heal(&site, &line.key, &belief).await
+        {
+            let sim = &mut *world.sim();
+            sim.say(|| format!("d{} has healed {}, written alone", world.decant, show(&line.key)));
+            sim.journal.retain(|other| *other != line);
         }
         world.sleep(700).await;
     }

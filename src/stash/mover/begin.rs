@@ -1,0 +1,122 @@
+//! A move from an operator's question to the record that says it has begun.
+
+use super::{MoveFault, MoveRequest, Moved, Mover, unix_ms};
+use crate::{
+    phase::{
+        Phase,
+        guard::{self, Figures, Guard},
+        record::{PhaseRecord, State},
+    },
+    stash::alone::Promise,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+impl Mover {
+    /// Begins a move, or says why not. It is settled later: see [`Mover::record`].
+    pub async fn move_to(&self, request: MoveRequest) -> Result<Moved, MoveFault> {
+        let mut slot = self.record.lock().await;
+        let record = slot.as_ref().ok_or(MoveFault::Starting)?;
+        self.may_move(record, &request)?;
+        let mut figures = self.figures(record, &request).await?;
+        let (mut guards, mut next) = self.weigh(record, &request, &figures)?;
+        if request.dry_run {
+            return Ok(Moved { record: next, guards, dry_run: true });
+        }
+        let promise = self.promise_not_alone(record).await?;
+        if promise.is_some() {
+            // What was written alone while the guards were measured counts as well.
+            figures.written_alone = self.stash.site.world.alone.why_unclean();
+            (guards, next) = self.weigh(record, &request, &figures)?;
+        }
+        self.file.append(&next)?;
+        self.file.store(&next)?;
+        tracing::info!(
+            stash = self.stash.name,
+            from = record.phase.name(),
+            to = next.phase.name(),
+            version = next.version,
+            by = next.by,
+            forced = next.forced,
+            "a move has begun"
+        );
+        *slot = Some(next.clone());
+        self.believe(&next);
+        if let Some(promise) = promise {
+            promise.keep();
+        }
+        self.stash.open_shards();
+        self.begun.notify_one();
+        Ok(Moved { record: next, guards, dry_run: false })
+    }
+
+    fn weigh(
+        &self,
+        record: &PhaseRecord,
+        request: &MoveRequest,
+        figures: &Figures,
+    ) -> Result<(Vec<Guard>, PhaseRecord), MoveFault> {
+        let guards = guard::guards(record, request.to, figures);
+        let passed = guards.iter().all(|g| g.ok);
+        if !passed && !request.force {
+            return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
+        }
+        Ok((guards, self.next_record(record, request, !passed)))
+    }
+
+    /// Before the fence is raised: it cannot stop a decant that cannot reach Redis.
+    async fn promise_not_alone(&self, record: &PhaseRecord) -> Result<Option<Promise>, MoveFault> {
+        if record.phase != Phase::RedisStandby {
+            return Ok(None);
+        }
+        let until = Instant::now() + Duration::from_millis(self.stash.site.settings.budget);
+        let promised = self.stash.site.world.alone.promise(record.version, until).await;
+        promised.map(Some).map_err(MoveFault::LoneWrites)
+    }
+
+    fn may_move(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<(), MoveFault> {
+        if record.member != self.member {
+            return Err(MoveFault::NotOwner { own: self.member.clone(), named: record.member.clone() });
+        }
+        if let Some(expected) = request.from.filter(|from| *from != record.phase) {
+            return Err(MoveFault::Stale { expected, now: Box::new(record.clone()) });
+        }
+        if !guard::is_settled(record) {
+            return Err(MoveFault::UnderWay(Box::new(record.clone())));
+        }
+        guard::step(record.phase, request.to)?;
+        if request.to.uses_redis() && self.stash.site.world.outbox.is_none() {
+            return Err(MoveFault::NoRedis);
+        }
+        if request.reason.trim().is_empty() && !request.dry_run {
+            return Err(MoveFault::NoReason);
+        }
+        Ok(())
+    }
+
+    fn next_record(&self, record: &PhaseRecord, request: &MoveRequest, overridden: bool) -> PhaseRecord {
+        let now = unix_ms();
+        PhaseRecord {
+            stash: record.stash.clone(),
+            phase: request.to,
+            version: record.version + 1,
+            state: State::Moving,
+            since_unix_ms: now,
+            by: request.by.clone(),
+            reason: request.reason.clone(),
+            forced: overridden,
+            member: self.member.clone(),
+            kask_stale_since_unix_ms: match request.to {
+                Phase::RedisOnly => Some(now),
+                _ => None,
+            },
+            mirror_unclean_since_unix_ms: match (record.phase, request.to) {
+                (Phase::KaskOnly, Phase::RedisStandby) => Some(record.since_unix_ms),
+                (_, Phase::RedisStandby | Phase::KaskOnly) => {
+                    record.mirror_unclean_since_unix_ms.or(self.stash.site.world.alone.since_unix_ms())
+                }
+                _ => None,
+            },
+        }
+    }
+}
