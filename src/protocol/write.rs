@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{codec::key::Key, phase::Phase};
 
+/// A waiting write's pauses double up to so many times the first.
+const PAUSE_GROWS_MAX: Millis = 8;
+
 /// What the client asked for.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -118,6 +121,7 @@ pub async fn write<W: World>(
 async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Millis) -> Begun<W::Lone> {
     let give_up_at = began + site.settings.budget;
     let mut waited = false;
+    let mut pause = site.settings.transit_poll;
     loop {
         let belief = site.belief();
         let refusal = match begin_once(site, key, change, &belief, give_up_at).await {
@@ -129,14 +133,14 @@ async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Mill
                 if site.learn(seen.as_ref()) {
                     0
                 } else {
-                    site.settings.transit_poll
+                    pause
                 }
             }
             Refusal::Transit => {
                 if !std::mem::replace(&mut waited, true) {
                     site.world.note(Event::Waited);
                 }
-                site.settings.transit_poll
+                pause
             }
             Refusal::NotDone(why) => {
                 return Begun::Answered(WriteAnswer::Unavailable { why, unknown: false, in_transit: waited });
@@ -153,6 +157,10 @@ async fn begin<W: World>(site: &Site<W>, key: &Key, change: &Change, began: Mill
                 "the phase in force could not be confirmed on the shard"
             };
             return Begun::Answered(WriteAnswer::Unavailable { why: why.into(), unknown: false, in_transit: waited });
+        }
+        // Most keys are in transit for milliseconds; what takes longer is asked for less often.
+        if wait > 0 {
+            pause = (pause * 2).min(site.settings.transit_poll * PAUSE_GROWS_MAX);
         }
         site.world.sleep(wait).await;
     }
