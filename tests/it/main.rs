@@ -6,6 +6,7 @@ mod bad_input;
 mod cli_config;
 mod crashes;
 mod dialect;
+mod faults;
 mod http;
 mod kask_server;
 mod liar;

@@ -114,8 +114,13 @@ impl Whole {
 
     /// The same config and state again, on new ports.
     pub fn restart(&mut self) {
-        (self.child, self.data, self.admin) = spawn(&self.dir, &self.log);
+        self.restart_unserved();
         self.wait_served();
+    }
+
+    /// As [`Whole::restart`], but the tiers may be away.
+    pub fn restart_unserved(&mut self) {
+        (self.child, self.data, self.admin) = spawn(&self.dir, &self.log);
     }
 
     /// Until it serves: the phase is confirmed.
