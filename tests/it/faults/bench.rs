@@ -40,7 +40,7 @@ pub struct Report {
     pub rounds: u64,
     pub stages: u64,
     pub moves: u64,
-    pub moves_refused: u64,
+    pub moves_refused: BTreeMap<String, u64>,
     pub phases_left_quiet: BTreeMap<String, u64>,
     pub faults: BTreeMap<String, u64>,
     pub violations: Vec<String>,
@@ -52,7 +52,7 @@ impl std::fmt::Display for Report {
         writeln!(f, "acknowledged writes {}", self.acknowledged_writes)?;
         writeln!(f, "reads checked {} ({} excused)", self.reads_checked, self.reads_excused)?;
         writeln!(f, "rounds {} on {} stages, quiet in {:?}", self.rounds, self.stages, self.phases_left_quiet)?;
-        writeln!(f, "moves {} ({} more refused)", self.moves, self.moves_refused)?;
+        writeln!(f, "moves {} (refused: {:?})", self.moves, self.moves_refused)?;
         writeln!(f, "faults {}: {:?}", self.faults.values().sum::<u64>(), self.faults)?;
         write!(f, "violations {}", self.violations.len())
     }
@@ -107,7 +107,9 @@ impl Bench {
 
     fn add_moves(&self, report: &mut Report) {
         report.moves += self.operator.moves;
-        report.moves_refused += self.operator.refused;
+        for (kind, count) in &self.operator.refused {
+            *report.moves_refused.entry(kind.clone()).or_default() += count;
+        }
     }
 
     fn round(&mut self, report: &mut Report) {

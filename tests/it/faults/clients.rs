@@ -72,6 +72,7 @@ pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, stop: &Ato
     let mut random = fastrand::Rng::with_seed(seed);
     let mut client = Client::new(stage, name);
     let mut ops = Vec::new();
+    let mut decant = random.usize(..DECANTS);
     while !stop.load(Ordering::Relaxed) {
         // Half of the work is on a quarter of the keys.
         let key = if random.bool() { random.usize(..values::KEYS / 4) } else { random.usize(..values::KEYS) };
@@ -81,10 +82,13 @@ pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, stop: &Ato
             80..90 => Action::Delete,
             _ => Action::Add(numbers.next()),
         };
-        let (op, _) = client.ask(random.usize(..DECANTS), key, action);
+        let (op, _) = client.ask(decant, key, action);
         if op.told == Told::Unknown(0) {
-            // Nobody is there: not in a loop as fast as the machine can.
-            std::thread::sleep(Duration::from_millis(5));
+            // Nobody is there: on to the other, and not in a loop as fast as the machine can.
+            decant = (decant + 1) % DECANTS;
+            std::thread::sleep(Duration::from_millis(10));
+        } else {
+            decant = random.usize(..DECANTS);
         }
         ops.push(op);
         std::thread::sleep(Duration::from_micros(random.u64(..4_000)));

@@ -9,6 +9,7 @@ use super::{
 };
 use serde_json::{Value as Json, json};
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +32,8 @@ pub struct Operator {
     /// Since when the version that was last seen has been settled.
     settled: Option<(u64, Instant)>,
     pub moves: u64,
-    pub refused: u64,
+    /// By the type of the problem that was answered.
+    pub refused: BTreeMap<String, u64>,
 }
 
 impl Operator {
@@ -43,7 +45,7 @@ impl Operator {
             kask_complete_since: None,
             settled: None,
             moves: 0,
-            refused: 0,
+            refused: BTreeMap::new(),
         }
     }
 
@@ -106,7 +108,10 @@ impl Operator {
         attempts.lock().unwrap().push(Attempt { version: version + 1, phase: to, asked: stage.now() });
         match stage.admin(0, "PUT", "/v1/stashes/echoseen/phase", &asked.to_string()) {
             Some((200, _)) => self.moves += 1,
-            Some(_) => self.refused += 1,
+            Some((_, why)) => {
+                let kind = why["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default();
+                *self.refused.entry(kind.to_owned()).or_default() += 1;
+            }
             // It died meanwhile, and the record says what came of it.
             None => {}
         }

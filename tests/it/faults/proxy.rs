@@ -175,7 +175,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, shar
             match from.read(&mut buffer).await {
                 Ok(0) => return true,
                 Ok(length) => {
-                    if queue.send(Chunk::new(&buffer[..length], &reader_shared)).await.is_err() {
+                    if queue.send(Chunk::new(&buffer[..length], number, &reader_shared)).await.is_err() {
                         return false;
                     }
                 }
@@ -197,13 +197,16 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, shar
 struct Chunk {
     bytes: Vec<u8>,
     came: Instant,
+    /// It came into a black hole, and is lost however soon that ends.
+    swallowed: bool,
     shared: Arc<Shared>,
 }
 
 impl Chunk {
-    fn new(bytes: &[u8], shared: &Arc<Shared>) -> Chunk {
+    fn new(bytes: &[u8], connection: u64, shared: &Arc<Shared>) -> Chunk {
+        let swallowed = shared.setting.borrow().of(connection) == Mode::BlackHole;
         shared.held.fetch_add(1, Ordering::SeqCst);
-        Chunk { bytes: bytes.to_vec(), came: Instant::now(), shared: shared.clone() }
+        Chunk { bytes: bytes.to_vec(), came: Instant::now(), swallowed, shared: shared.clone() }
     }
 
     fn is_late(&self) -> bool {
@@ -221,7 +224,7 @@ impl Drop for Chunk {
 async fn deliver(chunk: &Chunk, to: &mut OwnedWriteHalf, number: u64, setting: &mut watch::Receiver<Setting>) -> bool {
     loop {
         let mode = setting.borrow_and_update().of(number);
-        if chunk.is_late() {
+        if chunk.is_late() || chunk.swallowed && mode != Mode::BlackHole {
             return false;
         }
         match mode {

@@ -1,4 +1,4 @@
-//! A Redis, a Kask of its own process, two decants, and a proxy before each tier of each.
+//! A Redis, a Kask of its own process, two decants, and proxies between them and the tiers.
 
 use super::{
     history::Nanos,
@@ -46,7 +46,6 @@ struct Node {
     whole: Mutex<Whole>,
     addrs: RwLock<(SocketAddr, SocketAddr)>,
     life: AtomicU64,
-    to_redis: Proxy,
     to_kask: Proxy,
 }
 
@@ -55,6 +54,8 @@ pub struct Stage {
     kask: Mutex<Option<Decant>>,
     kask_addr: RwLock<SocketAddr>,
     kask_dir: TempDir,
+    /// One for all decants: they compare the lists of shards, addresses included, and must find the same.
+    to_redis: Proxy,
     nodes: Vec<Node>,
     started: Instant,
     // Last: the proxies live in it.
@@ -68,13 +69,14 @@ impl Stage {
         let redis = RedisServer::start();
         let kask_dir = tempfile::tempdir().unwrap();
         let kask = start_kask(&kask_dir);
-        let redis_addr = SocketAddr::from(([127, 0, 0, 1], redis.port));
-        let nodes: Vec<Node> = (0..DECANTS).map(|_| node(&redis, redis_addr, kask.addr, &runtime)).collect();
+        let to_redis = Proxy::before(SocketAddr::from(([127, 0, 0, 1], redis.port)), &runtime);
+        let nodes = (0..DECANTS).map(|_| node(&redis, &to_redis, kask.addr, &runtime)).collect();
         Stage {
             kask_addr: RwLock::new(kask.addr),
             kask: Mutex::new(Some(kask)),
             redis,
             kask_dir,
+            to_redis,
             nodes,
             started: Instant::now(),
             _runtime: runtime,
@@ -99,7 +101,7 @@ impl Stage {
 
     pub fn proxy(&self, decant: usize, tier: Tier) -> &Proxy {
         match tier {
-            Tier::Redis => &self.nodes[decant].to_redis,
+            Tier::Redis => &self.to_redis,
             Tier::Kask => &self.nodes[decant].to_kask,
         }
     }
@@ -203,10 +205,13 @@ impl Stage {
 
     /// Why it is not quiet yet: something is under way or pending somewhere. `None`: nothing is.
     pub fn unrest(&self) -> Option<String> {
+        if self.to_redis.holds() {
+            return Some("the proxy before Redis holds something".into());
+        }
         let mut versions = Vec::new();
         for (decant, node) in self.nodes.iter().enumerate() {
-            if node.to_kask.holds() || node.to_redis.holds() {
-                return Some(format!("the proxies of decant {decant} hold something"));
+            if node.to_kask.holds() {
+                return Some(format!("the proxy between decant {decant} and Kask holds something"));
             }
             let Some(view) = self.view(decant) else { return Some(format!("decant {decant} tells nothing")) };
             if view["in_flight"] != 0 || view["state"] != "settled" {
@@ -225,8 +230,8 @@ impl Stage {
     }
 }
 
-fn node(redis: &RedisServer, redis_addr: SocketAddr, kask: SocketAddr, runtime: &Runtime) -> Node {
-    let (to_redis, to_kask) = (Proxy::before(redis_addr, runtime), Proxy::before(kask, runtime));
+fn node(redis: &RedisServer, to_redis: &Proxy, kask: SocketAddr, runtime: &Runtime) -> Node {
+    let to_kask = Proxy::before(kask, runtime);
     let setup = Setup {
         redis_url: format!("redis://{}/0", to_redis.addr),
         kask_url: Some(format!("http://{}{BASE}", to_kask.addr)),
@@ -236,7 +241,7 @@ fn node(redis: &RedisServer, redis_addr: SocketAddr, kask: SocketAddr, runtime: 
     };
     let whole = Whole::start(&setup);
     let addrs = RwLock::new((whole.data, whole.admin));
-    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_redis, to_kask }
+    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_kask }
 }
 
 fn start_kask(dir: &TempDir) -> Decant {

@@ -43,7 +43,10 @@ impl Line {
 pub fn once(addr: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
     let text = String::from_utf8(request(method, path, body)).unwrap();
     // The admin listener answers to its own name only.
-    Line::default().ask(addr, text.replace("Host: test\r\n", &format!("Host: {addr}\r\n")).as_bytes())
+    Line::default().ask(
+        addr,
+        text.replace("Host: test\r\n", &format!("Host: {addr}\r\nContent-Type: application/json\r\n")).as_bytes(),
+    )
 }
 
 fn connect(addr: SocketAddr) -> io::Result<BufReader<TcpStream>> {
@@ -59,7 +62,7 @@ fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
     let first = line(stream)?;
     let status = first.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| odd("no status"))?;
     let mut reply = Reply { status, tier: None, body: Vec::new(), closes: false };
-    let mut length = None;
+    let (mut length, mut chunked) = (None, false);
     loop {
         let header = line(stream)?;
         if header.is_empty() {
@@ -70,12 +73,13 @@ fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
             "content-length" => length = Some(value.parse::<usize>().map_err(|_| odd("no length"))?),
             "decant-tier" => reply.tier = Some(value.to_owned()),
             "connection" => reply.closes = value.eq_ignore_ascii_case("close"),
-            "transfer-encoding" => return Err(odd("chunks are not read here")),
+            "transfer-encoding" => chunked = true,
             _ => {}
         }
     }
     match length {
         _ if status == 204 => {}
+        None if chunked => reply.body = chunks(stream)?,
         Some(length) => {
             reply.body = vec![0; length];
             stream.read_exact(&mut reply.body)?;
@@ -86,6 +90,21 @@ fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
         }
     }
     Ok(reply)
+}
+
+fn chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let length = usize::from_str_radix(&line(stream)?, 16)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no length of a chunk"))?;
+        let from = body.len();
+        body.resize(from + length, 0);
+        stream.read_exact(&mut body[from..])?;
+        line(stream)?;
+        if length == 0 {
+            return Ok(body);
+        }
+    }
 }
 
 fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
