@@ -50,6 +50,10 @@ fn received(stream: &mut TcpStream, wanted: usize) -> Vec<u8> {
     got
 }
 
+fn wait_holds(proxy: &Proxy, something: bool) {
+    crate::whole::wait_until("the proxy holds something, or nothing", || proxy.holds() == something);
+}
+
 const MESSAGE: &[u8] = b"a message of some length";
 
 #[test]
@@ -70,11 +74,10 @@ fn what_it_stalls_arrives_later_or_never() {
     let (_runtime, proxy) = stage();
     let mut stream = connect(&proxy);
     assert_eq!(sent(&mut stream, MESSAGE), MESSAGE);
+    wait_holds(&proxy, false);
     proxy.set(Mode::Stall, 100, 0);
     stream.write_all(MESSAGE).unwrap();
-    while !proxy.holds() {
-        std::thread::yield_now();
-    }
+    wait_holds(&proxy, true);
     proxy.pass();
     // On a machine so busy that this took longer than anything is held, it is gone; both are what is said.
     let got = received(&mut stream, MESSAGE.len());
@@ -101,11 +104,11 @@ fn it_cuts_resets_refuses_and_swallows() {
     proxy.pass();
     let mut stream = connect(&proxy);
     assert_eq!(sent(&mut stream, MESSAGE), MESSAGE);
+    // What came back may be here before the proxy has put it down.
+    wait_holds(&proxy, false);
     proxy.set(Mode::BlackHole, 100, 0);
     stream.write_all(MESSAGE).unwrap();
-    while !proxy.holds() {
-        std::thread::yield_now();
-    }
+    wait_holds(&proxy, true);
     proxy.pass();
     assert_eq!(received(&mut stream, MESSAGE.len()), b"", "swallowed for good");
     assert_eq!(sent(&mut connect(&proxy), MESSAGE), MESSAGE);
