@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const CLIENTS: usize = 6;
+const CLIENTS: usize = 10;
 /// Who reads everything once all is quiet.
 const AUDITOR: usize = 901;
 /// Far longer than any healing takes, on any machine: reaching it is a finding of its own.

@@ -32,7 +32,7 @@ pub struct Operator {
     /// Since when the version that was last seen has been settled.
     settled: Option<(u64, Instant)>,
     pub moves: u64,
-    /// By the type of the problem that was answered.
+    /// By what refused them.
     pub refused: BTreeMap<String, u64>,
 }
 
@@ -109,8 +109,7 @@ impl Operator {
         match stage.admin(0, "PUT", "/v1/stashes/echoseen/phase", &asked.to_string()) {
             Some((200, _)) => self.moves += 1,
             Some((_, why)) => {
-                let kind = why["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default();
-                *self.refused.entry(kind.to_owned()).or_default() += 1;
+                *self.refused.entry(reason(&why)).or_default() += 1;
             }
             // It died meanwhile, and the record says what came of it.
             None => {}
@@ -120,6 +119,16 @@ impl Operator {
     /// What was under way to Kask when writes began to go past it has arrived or never will.
     fn lease_is_over(&self, stage: &Stage) -> bool {
         self.settled.is_some_and(|(_, since)| since.elapsed() > stage.lease())
+    }
+}
+
+/// The guards that failed, or else the type of the problem.
+fn reason(problem: &Json) -> String {
+    let guards = problem["guards"].as_array().into_iter().flatten().filter(|guard| guard["ok"] == false);
+    let names: Vec<&str> = guards.filter_map(|guard| guard["name"].as_str()).collect();
+    match names[..] {
+        [] => problem["type"].as_str().unwrap_or_default().replace("urn:decant:problem:", ""),
+        _ => names.join(" and "),
     }
 }
 
