@@ -31,6 +31,8 @@ pub enum Mode {
     Pass,
     /// Each chunk arrives so many milliseconds later.
     Latency(u64),
+    /// Each chunk arrives up to so many milliseconds later: what is sent on two connections arrives in either order.
+    Jitter(u64),
     /// Everything is held; delivered when the mode changes.
     Stall,
     /// Whatever is sent resets its connection.
@@ -50,6 +52,7 @@ impl Mode {
         match self {
             Mode::Pass => "pass",
             Mode::Latency(_) => "latency",
+            Mode::Jitter(_) => "jitter",
             Mode::Stall => "stall",
             Mode::Reset => "reset",
             Mode::Cut(_) => "cut",
@@ -229,13 +232,8 @@ async fn deliver(chunk: &Chunk, to: &mut OwnedWriteHalf, number: u64, setting: &
         }
         match mode {
             Mode::Pass => return to.write_all(&chunk.bytes).await.is_ok(),
-            Mode::Latency(ms) => {
-                let due = Duration::from_millis(ms).saturating_sub(chunk.came.elapsed());
-                if !due.is_zero() {
-                    sleep(due).await;
-                }
-                return !chunk.is_late() && to.write_all(&chunk.bytes).await.is_ok();
-            }
+            Mode::Latency(ms) => return after(ms, chunk, to).await,
+            Mode::Jitter(ms) => return after(fastrand::u64(..=ms), chunk, to).await,
             Mode::Stall => {
                 let left = HOLD_MAX.saturating_sub(chunk.came.elapsed());
                 tokio::select! {
@@ -258,6 +256,11 @@ async fn deliver(chunk: &Chunk, to: &mut OwnedWriteHalf, number: u64, setting: &
             Mode::Drip => return drip(chunk, to).await,
         }
     }
+}
+
+async fn after(ms: u64, chunk: &Chunk, to: &mut OwnedWriteHalf) -> bool {
+    sleep(Duration::from_millis(ms).saturating_sub(chunk.came.elapsed())).await;
+    !chunk.is_late() && to.write_all(&chunk.bytes).await.is_ok()
 }
 
 async fn drip(chunk: &Chunk, to: &mut OwnedWriteHalf) -> bool {

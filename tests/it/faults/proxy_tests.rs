@@ -65,6 +65,8 @@ fn it_passes_delays_and_drips() {
     let began = Instant::now();
     assert_eq!(sent(&mut stream, MESSAGE), MESSAGE);
     assert!(began.elapsed() >= Duration::from_millis(100), "50 ms each way");
+    proxy.set(Mode::Jitter(20), 100, 0);
+    assert_eq!(sent(&mut stream, MESSAGE), MESSAGE);
     proxy.set(Mode::Drip, 100, 0);
     assert_eq!(sent(&mut stream, MESSAGE), MESSAGE);
 }

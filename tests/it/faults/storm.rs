@@ -62,7 +62,8 @@ pub fn network(stage: &Stage, seed: u64, stop: &AtomicBool) -> Vec<Fault> {
 }
 
 fn mode(random: &mut fastrand::Rng) -> Mode {
-    match random.u8(..7) {
+    match random.u8(..10) {
+        7.. => Mode::Jitter(random.u64(2..100)),
         0 => Mode::Latency(random.u64(5..400)),
         1 => Mode::Stall,
         2 => Mode::Reset,
