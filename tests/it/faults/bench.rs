@@ -2,10 +2,11 @@
 
 use super::{
     checker::{self, Kind, Left, Violation},
-    clients::{Client, Numbers, watch, work},
+    clients::{Client, Numbers, Orders, watch, work},
     history::{Action, Attempt, Epoch, Nanos, Op, Told, Value},
     moves::Operator,
-    stage::{DECANTS, Stage},
+    proxy::Mode,
+    stage::{DECANTS, Stage, Tier},
     storm::{self, Fault},
     values::{self, KEYS},
 };
@@ -24,8 +25,11 @@ const CLIENTS: usize = 10;
 const AUDITOR: usize = 901;
 /// Far longer than any healing takes, on any machine: reaching it is a finding of its own.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
-/// All of this happens in one round.
+/// Faults and moves of one round.
 const ROUND: Duration = Duration::from_secs(8);
+/// Then clients race each other for so long.
+const RACE: Duration = Duration::from_millis(1_000);
+const RACE_JITTER_MS: u64 = 60;
 /// Then a new stage begins, with new processes and nothing stored.
 const ROUNDS: u64 = 4;
 
@@ -144,11 +148,11 @@ impl Bench {
     /// Clients, faults and moves at once, then quiet, watched all the time; and why it did not become quiet.
     fn work_under_faults(&mut self) -> (Epoch, Vec<Fault>, Option<String>) {
         let (stage, numbers, attempts) = (&self.stage, &self.numbers, &self.attempts);
-        let (stop, quiet) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (stop, quiet, orders) = (AtomicBool::new(false), AtomicBool::new(false), Orders::default());
         let mut seeds: Vec<u64> = (0..CLIENTS + 2).map(|_| self.seeds.u64(..)).collect();
         let operator = &mut self.operator;
         std::thread::scope(|scope| {
-            let (stop, quiet) = (&stop, &quiet);
+            let (stop, quiet, orders) = (&stop, &quiet, &orders);
             let watchers: Vec<_> =
                 (0..DECANTS).map(|decant| scope.spawn(move || watch(stage, decant, quiet))).collect();
             let (net, processes) = (seeds.pop().unwrap(), seeds.pop().unwrap());
@@ -157,7 +161,7 @@ impl Bench {
                 scope.spawn(move || storm::processes(stage, processes, stop)),
             ];
             let clients: Vec<_> = (seeds.into_iter().enumerate())
-                .map(|(name, seed)| scope.spawn(move || work(stage, name, seed, numbers, stop)))
+                .map(|(name, seed)| scope.spawn(move || work(stage, name, seed, numbers, orders)))
                 .collect();
             let moves = scope.spawn(move || operator.work(stage, attempts, stop));
             std::thread::sleep(ROUND);
@@ -165,7 +169,15 @@ impl Bench {
             let mut epoch = Epoch { initial: self.initial.clone(), ..Epoch::default() };
             let mut faults: Vec<Fault> = storms.into_iter().flat_map(join).collect();
             faults.sort_by_key(|fault| fault.from);
-            epoch.ops = clients.into_iter().chain([moves]).flat_map(join).collect();
+            epoch.ops = join(moves);
+            // What is compared in the end was raced for, with nothing wrong but the order in which Kask hears of it.
+            let jitter = |mode| (0..DECANTS).for_each(|decant| stage.proxy(decant, Tier::Kask).set(mode, 100, 0));
+            jitter(Mode::Jitter(RACE_JITTER_MS));
+            orders.race.store(true, Ordering::Relaxed);
+            std::thread::sleep(RACE);
+            orders.stop.store(true, Ordering::Relaxed);
+            epoch.ops.extend(clients.into_iter().flat_map(join));
+            jitter(Mode::Pass);
             epoch.ops.sort_by_key(|op| op.began);
             let unrest = wait_quiet(stage);
             quiet.store(true, Ordering::Relaxed);

@@ -67,17 +67,26 @@ fn told(action: Action, reply: &Reply) -> Told {
     }
 }
 
+/// What clients are to do.
+#[derive(Default)]
+pub struct Orders {
+    /// Only writes, and only of a few keys: what is left of each was raced for.
+    pub race: AtomicBool,
+    pub stop: AtomicBool,
+}
+
 /// Works until told to stop; what it did.
-pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, stop: &AtomicBool) -> Vec<Op> {
+pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, orders: &Orders) -> Vec<Op> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut client = Client::new(stage, name);
     let mut ops = Vec::new();
     let mut decant = random.usize(..DECANTS);
-    while !stop.load(Ordering::Relaxed) {
+    while !orders.stop.load(Ordering::Relaxed) {
+        let race = orders.race.load(Ordering::Relaxed);
         // On one key clients always meet, on a few often.
-        let of = [1, values::KEYS / 4, values::KEYS][random.usize(..3)];
+        let of = [1, values::KEYS / 4, values::KEYS][random.usize(..if race { 2 } else { 3 })];
         let key = random.usize(..of);
-        let action = match random.u8(..100) {
+        let action = match random.u8(if race { 52 } else { 0 }..100) {
             0..52 => Action::Get,
             52..80 => Action::Set(numbers.next()),
             80..90 => Action::Delete,
