@@ -9,6 +9,7 @@ mod crashes;
 mod damaged;
 mod dialect;
 mod edges;
+mod faults;
 mod http;
 mod kask_server;
 mod layers;

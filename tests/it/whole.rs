@@ -136,8 +136,13 @@ impl Whole {
 
     /// The same config and state again, on new ports.
     pub fn restart(&mut self) {
-        (self.child, self.data, self.admin) = spawn(&self.dir, &self.log);
+        self.restart_unserved();
         self.wait_served();
+    }
+
+    /// As [`Whole::restart`], but the tiers may be away.
+    pub fn restart_unserved(&mut self) {
+        (self.child, self.data, self.admin) = spawn(&self.dir, &self.log);
     }
 
     /// Until it serves: the phase is confirmed.
@@ -266,6 +271,9 @@ impl Drop for Whole {
 fn spawn(dir: &TempDir, log: &Arc<Mutex<Vec<String>>>) -> (Child, SocketAddr, SocketAddr) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_decant"))
         .args(["serve", "--announce", "--config", utf8(&dir.path().join("proxy.toml"))])
+        // What tells the tests what to do is not decant's, and it refuses what it does not know.
+        .env_remove("DECANT_FAULT_SEED")
+        .env_remove("DECANT_SOAK_MINUTES")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,0 +1,176 @@
+//! The checker shown each kind of violation, and histories that are right.
+
+use super::{
+    checker::{Kind, Left, Violation, check, check_left},
+    history::{Action, Attempt, Epoch, Op, Sample, Told},
+};
+use Action::{Add, Delete, Get, Set};
+use Told::{Done, Exists, Hit, Missing, Unknown};
+
+/// `(began, ended, action, told)` on one key through one decant.
+type Line = (u64, u64, Action, Told);
+
+fn epoch_in(phase: &'static str, initial: Option<u64>, lines: &[Line]) -> Epoch {
+    let op = |(client, &(began, ended, action, told)): (usize, &Line)| Op {
+        client,
+        decant: 0,
+        key: 0,
+        action,
+        began,
+        ended,
+        told,
+    };
+    Epoch {
+        initial: [(0, initial)].into(),
+        ops: lines.iter().enumerate().map(op).collect(),
+        samples: vec![vec![sample(0, 0), sample(1_000, 0)]],
+        attempts: vec![Attempt { version: 1, phase, asked: 0 }],
+    }
+}
+
+fn sample(at: u64, redis_failures: u64) -> Sample {
+    Sample { asked: at, answered: at, life: 0, redis_failures, version: 1 }
+}
+
+fn epoch(initial: Option<u64>, lines: &[Line]) -> Epoch {
+    epoch_in("kask-first", initial, lines)
+}
+
+fn kinds(epoch: &Epoch) -> Vec<Kind> {
+    check(epoch).violations.iter().map(|violation| violation.kind).collect()
+}
+
+fn left(epoch: &Epoch, phase: &str, redis: Option<u64>, kask: Option<u64>) -> Vec<Kind> {
+    let mut found: Vec<Violation> = Vec::new();
+    check_left(epoch, phase, Left { key: 0, redis, kask, may_lack: false }, &mut found);
+    found.iter().map(|violation| violation.kind).collect()
+}
+
+#[test]
+fn each_kind_of_wrong_answer_is_flagged() {
+    let set = (10, 20, Set(1), Done);
+    let cases: [(&str, Option<u64>, Vec<Line>, Kind); 13] = [
+        ("the value before the acknowledged one", Some(7), vec![set, (30, 40, Get, Hit(7))], Kind::WentBack),
+        ("an older set", None, vec![set, (30, 40, Set(2), Done), (50, 60, Get, Hit(1))], Kind::WentBack),
+        ("a tier error told as 404", None, vec![set, (30, 40, Get, Missing)], Kind::FalseMiss),
+        ("a lost initial value", Some(7), vec![(30, 40, Get, Missing)], Kind::FalseMiss),
+        ("deleted and back", None, vec![set, (30, 40, Delete, Done), (50, 60, Get, Hit(1))], Kind::Returned),
+        (
+            "deleted in an earlier life and back",
+            Some(7),
+            vec![(10, 20, Delete, Done), (50, 60, Get, Hit(7))],
+            Kind::Returned,
+        ),
+        ("nobody wrote it", None, vec![set, (30, 40, Get, Hit(9))], Kind::FromNowhere),
+        ("read before it was written", None, vec![(1, 5, Get, Hit(1)), set], Kind::FromNowhere),
+        ("a body that nobody wrote", None, vec![(1, 5, Get, Told::Corrupt)], Kind::FromNowhere),
+        (
+            "of unknown outcome, but seen, then overwritten, and back",
+            None,
+            vec![(10, 20, Set(1), Unknown(503)), (21, 25, Get, Hit(1)), (30, 40, Set(2), Done), (50, 60, Get, Hit(1))],
+            Kind::WentBack,
+        ),
+        ("an add over a value", Some(7), vec![(10, 20, Add(1), Done)], Kind::FalseAdd),
+        ("an add refused for nothing", None, vec![(10, 20, Add(1), Exists)], Kind::FalseExists),
+        (
+            "an add refused after a delete",
+            Some(7),
+            vec![(1, 5, Delete, Done), (10, 20, Add(1), Exists)],
+            Kind::FalseExists,
+        ),
+    ];
+    for (what, initial, lines, kind) in cases {
+        assert_eq!(kinds(&epoch(initial, &lines)), [kind], "{what}");
+    }
+}
+
+#[test]
+fn right_histories_are_accepted() {
+    let unknown = (10, 20, Set(1), Unknown(503));
+    let histories: [(&str, Option<u64>, Vec<Line>); 10] = [
+        ("nothing happens", Some(7), vec![(1, 2, Get, Hit(7)), (3, 4, Get, Hit(7))]),
+        (
+            "set, read, delete, read",
+            None,
+            vec![(1, 2, Set(1), Done), (3, 4, Get, Hit(1)), (5, 6, Delete, Done), (7, 8, Get, Missing)],
+        ),
+        (
+            "a read beside a write sees either",
+            Some(7),
+            vec![(10, 40, Set(1), Done), (15, 20, Get, Hit(7)), (16, 21, Get, Hit(1)), (22, 30, Get, Hit(7))],
+        ),
+        (
+            "two writes race, either order shows until one is over",
+            None,
+            vec![(10, 40, Set(1), Done), (20, 50, Set(2), Done), (60, 70, Get, Hit(1)), (80, 90, Get, Hit(2))],
+        ),
+        ("unknown: not done", Some(7), vec![unknown, (30, 40, Get, Hit(7))]),
+        (
+            "unknown: done late, after a later write",
+            Some(7),
+            vec![unknown, (30, 40, Set(2), Done), (50, 60, Get, Hit(1))],
+        ),
+        ("an unknown delete", Some(7), vec![(10, 20, Delete, Unknown(0)), (30, 40, Get, Missing)]),
+        (
+            "an add beside a delete",
+            Some(7),
+            vec![(10, 40, Delete, Done), (15, 30, Add(1), Done), (50, 60, Get, Hit(1))],
+        ),
+        ("an add refused for an unknown set", None, vec![unknown, (30, 40, Add(2), Exists), (50, 60, Get, Missing)]),
+        ("a read that fails tells nothing", Some(7), vec![(10, 20, Set(1), Done), (30, 40, Get, Unknown(503))]),
+    ];
+    for (what, initial, lines) in histories {
+        assert_eq!(kinds(&epoch(initial, &lines)), [], "{what}");
+    }
+}
+
+#[test]
+fn what_is_left_must_be_the_newest_acknowledged_write_on_both_tiers() {
+    let written = epoch(Some(7), &[(10, 20, Set(1), Done), (30, 40, Set(2), Done), (50, 60, Set(3), Unknown(503))]);
+    assert_eq!(left(&written, "kask-first", Some(2), Some(2)), []);
+    assert_eq!(left(&written, "kask-first", Some(3), Some(3)), [], "what is unknown may have been done");
+    assert_eq!(left(&written, "kask-first", Some(1), Some(1)), [Kind::Lost]);
+    assert_eq!(left(&written, "redis-standby", Some(7), Some(7)), [Kind::Lost]);
+    assert_eq!(left(&written, "dual-write", None, None), [Kind::Lost]);
+    assert_eq!(left(&written, "dual-write", Some(2), Some(1)), [Kind::TiersDiffer]);
+    assert_eq!(left(&written, "redis-standby", None, Some(2)), [Kind::TiersDiffer]);
+    assert_eq!(left(&written, "kask-first", Some(2), None), [Kind::TiersDiffer]);
+    assert_eq!(left(&written, "redis-only", Some(2), Some(1)), [], "nobody writes or reads Kask there");
+    assert_eq!(left(&written, "kask-only", Some(1), Some(2)), [], "nor Redis there");
+    let deleted = epoch(Some(7), &[(10, 20, Delete, Done)]);
+    assert_eq!(left(&deleted, "kask-first", None, None), []);
+    assert_eq!(left(&deleted, "kask-first", Some(7), Some(7)), [Kind::Lost], "a deleted key is back");
+    assert_eq!(left(&deleted, "redis-standby", None, Some(7)), [Kind::Lost, Kind::TiersDiffer]);
+    let mut found = Vec::new();
+    let lacking = Left { key: 0, redis: Some(7), kask: None, may_lack: true };
+    assert_eq!(check_left(&epoch(Some(7), &[]), "dual-write", lacking, &mut found), Some(7));
+    assert!(found.is_empty(), "Kask may lack what was written before it was");
+    check_left(&epoch(Some(7), &[]), "redis-standby", lacking, &mut found);
+    assert_eq!(found.iter().map(|v| v.kind).collect::<Vec<_>>(), [Kind::Lost, Kind::TiersDiffer]);
+}
+
+/// The excuse needs both: a phase that reads Kask, and a Redis that was not reached while the read was under way.
+#[test]
+fn only_kasks_answer_without_redis_is_excused() {
+    let old = [(100, 120, Set(1), Done), (300, 400, Get, Hit(7))];
+    let miss = [(100, 120, Set(1), Done), (300, 400, Get, Missing)];
+    let judge = |phase, lines: &[Line], failures: u64, life: u64| {
+        let mut epoch = epoch_in(phase, Some(7), lines);
+        epoch.samples = vec![vec![sample(200, 3), Sample { life, ..sample(500, 3 + failures) }]];
+        let verdict = check(&epoch);
+        (verdict.violations.len(), verdict.reads_excused)
+    };
+    assert_eq!(judge("kask-first", &old, 0, 0), (1, 0), "Redis was reached");
+    assert_eq!(judge("kask-first", &old, 1, 0), (0, 1));
+    assert_eq!(judge("kask-first", &old, 0, 1), (0, 1), "killed meanwhile: nobody knows");
+    assert_eq!(judge("dual-write", &old, 1, 0), (1, 0), "Kask is not read there");
+    assert_eq!(judge("kask-first", &miss, 1, 0), (1, 0), "a miss is told only after Redis was asked");
+    assert_eq!(judge("redis-standby", &miss, 1, 0), (0, 1));
+    let mut moved = epoch_in("redis-standby", Some(7), &old);
+    moved.attempts.push(Attempt { version: 2, phase: "kask-first", asked: 50 });
+    moved.attempts.push(Attempt { version: 3, phase: "dual-write", asked: 60 });
+    moved.samples = vec![vec![Sample { version: 3, ..sample(200, 0) }, Sample { version: 3, ..sample(500, 9) }]];
+    assert_eq!(check(&moved).violations.len(), 1, "this decant had left the phases that read Kask");
+    moved.samples[0][0].version = 2;
+    assert_eq!(check(&moved).violations.len(), 0, "it may have believed in kask-first still");
+}

@@ -1,0 +1,253 @@
+//! A Redis, a Kask of its own process, two decants, and proxies between them and the tiers.
+
+use super::{
+    history::Nanos,
+    proxy::{HOLD_MAX, Proxy},
+    values, wire,
+};
+use crate::{
+    redis_server::RedisServer,
+    support::{Decant, utf8},
+    whole::{BASE, Setup, Whole, intents},
+};
+use serde_json::Value as Json;
+use std::{
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub const DECANTS: usize = 2;
+/// How long decant and Kask are stopped at most. What they had taken up goes on afterwards, late.
+pub const STOP_MAX: Duration = Duration::from_millis(700);
+/// A copier sends nothing later than this after its intent was asked for (the product's own bound).
+const COPY_WINDOW: Duration = Duration::from_millis(2_400);
+/// Between the last moment at which a copier sends and the lease must be room for everything that delays it on its way: a decant
+/// stopped before the send, the proxy, a Kask stopped before it applies. Else a late request could undo a newer one, against which
+/// nothing is promised.
+const LEASE: Duration = Duration::from_millis(5_000);
+const _: () =
+    assert!(LEASE.as_millis() >= COPY_WINDOW.as_millis() + 2 * STOP_MAX.as_millis() + HOLD_MAX.as_millis() + 500);
+
+/// The tiers, as seen from a decant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Redis,
+    Kask,
+}
+
+struct Node {
+    whole: Mutex<Whole>,
+    addrs: RwLock<(SocketAddr, SocketAddr)>,
+    life: AtomicU64,
+    to_kask: Proxy,
+}
+
+pub struct Stage {
+    pub redis: RedisServer,
+    kask: Mutex<Option<Decant>>,
+    kask_addr: RwLock<SocketAddr>,
+    kask_dir: TempDir,
+    /// One for all decants: they compare the lists of shards, addresses included, and must find the same.
+    to_redis: Proxy,
+    nodes: Vec<Node>,
+    started: Instant,
+    // Last: the proxies live in it.
+    _runtime: Runtime,
+}
+
+impl Stage {
+    /// In `redis-only`, with nothing stored. The first decant is the one that moves.
+    pub fn new() -> Stage {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let redis = RedisServer::start();
+        let kask_dir = tempfile::tempdir().unwrap();
+        let kask = start_kask(&kask_dir);
+        let to_redis = Proxy::before(SocketAddr::from(([127, 0, 0, 1], redis.port)), &runtime);
+        let nodes = (0..DECANTS).map(|_| node(&redis, &to_redis, kask.addr, &runtime)).collect();
+        Stage {
+            kask_addr: RwLock::new(kask.addr),
+            kask: Mutex::new(Some(kask)),
+            redis,
+            kask_dir,
+            to_redis,
+            nodes,
+            started: Instant::now(),
+            _runtime: runtime,
+        }
+    }
+
+    pub fn lease(&self) -> Duration {
+        LEASE
+    }
+
+    pub fn now(&self) -> Nanos {
+        self.started.elapsed().as_nanos() as Nanos
+    }
+
+    pub fn data(&self, decant: usize) -> SocketAddr {
+        self.nodes[decant].addrs.read().unwrap().0
+    }
+
+    pub fn life(&self, decant: usize) -> u64 {
+        self.nodes[decant].life.load(Ordering::SeqCst)
+    }
+
+    pub fn proxy(&self, decant: usize, tier: Tier) -> &Proxy {
+        match tier {
+            Tier::Redis => &self.to_redis,
+            Tier::Kask => &self.nodes[decant].to_kask,
+        }
+    }
+
+    /// What its admin listener says; `None` if nothing.
+    pub fn admin(&self, decant: usize, method: &str, path: &str, body: &str) -> Option<(u16, Json)> {
+        let admin = self.nodes[decant].addrs.read().unwrap().1;
+        let reply = wire::once(admin, method, path, body.as_bytes()).ok()?;
+        Some((reply.status, serde_json::from_slice(&reply.body).unwrap_or(Json::Null)))
+    }
+
+    /// The stash as a decant sees it.
+    pub fn view(&self, decant: usize) -> Option<Json> {
+        self.admin(decant, "GET", "/v1/stashes/echoseen", "").filter(|(status, _)| *status == 200).map(|(_, view)| view)
+    }
+
+    /// Requests to Redis that did not end well.
+    pub fn redis_failures(&self, decant: usize) -> Option<u64> {
+        let admin = self.nodes[decant].addrs.read().unwrap().1;
+        let reply = wire::once(admin, "GET", "/metrics", b"").ok().filter(|reply| reply.status == 200)?;
+        let text = String::from_utf8(reply.body).ok()?;
+        let failed = text.lines().filter(|line| {
+            line.starts_with("decant_tier_requests_total{")
+                && line.contains("tier=\"redis\"")
+                && !line.contains("outcome=\"ok\"")
+        });
+        Some(failed.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64)
+    }
+
+    pub fn signal(&self, decant: usize, name: &str) {
+        self.nodes[decant].whole.lock().unwrap().signal(name);
+    }
+
+    /// SIGKILL, `down`, and a new process on new ports with the same state.
+    pub fn kill_decant(&self, decant: usize, down: Duration) {
+        let node = &self.nodes[decant];
+        let mut whole = node.whole.lock().unwrap();
+        node.life.fetch_add(1, Ordering::SeqCst);
+        whole.kill_9();
+        std::thread::sleep(down);
+        whole.restart_unserved();
+        *node.addrs.write().unwrap() = (whole.data, whole.admin);
+    }
+
+    pub fn signal_kask(&self, name: &str) {
+        self.kask.lock().unwrap().as_ref().unwrap().signal(name);
+    }
+
+    /// SIGKILL, `down`, and a new process with the same data. The proxies find it.
+    pub fn kill_kask(&self, down: Duration) {
+        let mut kask = self.kask.lock().unwrap();
+        kask.take().unwrap().kill_9();
+        std::thread::sleep(down);
+        let new = start_kask(&self.kask_dir);
+        *self.kask_addr.write().unwrap() = new.addr;
+        for node in &self.nodes {
+            node.to_kask.point_at(new.addr);
+        }
+        *kask = Some(new);
+    }
+
+    /// SIGCONT, unless it overslept on a busy machine: then what it had taken up must not go on.
+    pub fn cont_decant(&self, decant: usize, stopped: Instant) {
+        if stopped.elapsed() > STOP_MAX + Duration::from_millis(100) {
+            self.kill_decant(decant, Duration::ZERO);
+        } else {
+            self.signal(decant, "CONT");
+        }
+    }
+
+    /// As [`Stage::cont_decant`].
+    pub fn cont_kask(&self, stopped: Instant) {
+        if stopped.elapsed() > STOP_MAX + Duration::from_millis(100) {
+            self.kill_kask(Duration::ZERO);
+        } else {
+            self.signal_kask("CONT");
+        }
+    }
+
+    /// Straight to Kask, past decant and the proxies: the value, or that there is none. `None`: no answer.
+    pub fn kask_holds(&self, key: usize) -> Option<Option<Vec<u8>>> {
+        let reply = wire::once(*self.kask_addr.read().unwrap(), "GET", &values::path(key), b"").ok()?;
+        match reply.status {
+            200 => Some(Some(reply.body)),
+            404 => Some(None),
+            _ => None,
+        }
+    }
+
+    /// Empties Kask of every key of the bench; whether that surely happened.
+    pub fn empty_kask(&self) -> bool {
+        (0..values::KEYS).all(|key| {
+            let addr = *self.kask_addr.read().unwrap();
+            wire::once(addr, "DELETE", &values::path(key), b"").is_ok_and(|reply| reply.status == 204)
+        })
+    }
+
+    pub fn redis_holds(&self, key: usize) -> Option<Vec<u8>> {
+        redis::cmd("GET").arg(values::name(key)).query(&mut self.redis.client()).unwrap()
+    }
+
+    /// Why it is not quiet yet: something is under way or pending somewhere. `None`: nothing is.
+    pub fn unrest(&self) -> Option<String> {
+        if self.to_redis.holds() {
+            return Some("the proxy before Redis holds something".into());
+        }
+        let mut versions = Vec::new();
+        for (decant, node) in self.nodes.iter().enumerate() {
+            if node.to_kask.holds() {
+                return Some(format!("the proxy between decant {decant} and Kask holds something"));
+            }
+            let Some(view) = self.view(decant) else { return Some(format!("decant {decant} tells nothing")) };
+            if view["in_flight"] != 0 || view["state"] != "settled" {
+                let (flight, state) = (&view["in_flight"], &view["state"]);
+                return Some(format!("decant {decant}: {flight} operations under way, the last move is {state}"));
+            }
+            versions.push(view["version"].clone());
+        }
+        if versions.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Some(format!("the decants believe in versions {versions:?}"));
+        }
+        match intents(&self.redis) {
+            0 => None,
+            open => Some(format!("{open} intents are open")),
+        }
+    }
+}
+
+fn node(redis: &RedisServer, to_redis: &Proxy, kask: SocketAddr, runtime: &Runtime) -> Node {
+    let to_kask = Proxy::before(kask, runtime);
+    let setup = Setup {
+        redis_url: format!("redis://{}/0", to_redis.addr),
+        kask_url: Some(format!("http://{}{BASE}", to_kask.addr)),
+        lease_ms: LEASE.as_millis() as u64,
+        kask_timeout_ms: 300,
+        ..Setup::new(redis, "redis-only")
+    };
+    let whole = Whole::start(&setup);
+    let addrs = RwLock::new((whole.data, whole.admin));
+    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_kask }
+}
+
+fn start_kask(dir: &TempDir) -> Decant {
+    let data = dir.path().join("kask.redb");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_decant"));
+    command.args(["kask", "--listen", "127.0.0.1:0", "--data", utf8(&data), "--base-uri", BASE]);
+    command.args(["--default-ttl", "31536000"]).env("RUST_LOG", "error");
+    Decant::start_command(command)
+}
