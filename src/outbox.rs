@@ -6,7 +6,7 @@
 //! | name | type | holds |
 //! |---|---|---|
 //! | `fence` | string | the phase in force: [`crate::protocol::Fence`] as text |
-//! | `generation` | integer | counts every write that left an intent |
+//! | `generation` | integer | counts every write |
 //! | `record\|<key>` | hash | what the intents of `<key>` share, and one field an intent; lives as long as the key has one |
 //! | `to-kask`, `to-redis` | sorted set | `<token><key>` by the intent's age; a damaged one at `+inf` |
 //! | `damaged` | hash | intents given up on, by token, with the reason |

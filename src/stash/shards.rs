@@ -31,6 +31,7 @@ impl Stash {
     pub fn close_shards(&self) {
         if let Some(outbox) = &self.site.world.outbox {
             outbox.shards().iter().for_each(|shard| shard.close());
+            self.metrics.redis_is_up(false);
         }
     }
 

@@ -7,13 +7,7 @@ if direction and (direction ~= 'kask' or token == '') then return {'transit'} en
 if ARGV[8] == '1' and redis.call('EXISTS', value_key) == 1 then return {'exists'} end
 
 -- The first write decides: a full Redis refuses the SET, and then nothing has been done; after it, the rest is always taken.
-if ARGV[5] == 'delete' then
-  redis.call('DEL', value_key)
-elseif ARGV[7] == '0' then
-  redis.call('SET', value_key, ARGV[6])
-else
-  redis.call('SET', value_key, ARGV[6], 'EX', ARGV[7])
-end
+put(ARGV[5], ARGV[6], ARGV[7])
 -- Counts writes without an intent too: a Redis that comes back with a lower count has lost writes.
 local generation = redis.call('INCR', generation_key)
 if token == '' then return {'done', tostring(generation), 0} end

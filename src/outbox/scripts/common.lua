@@ -25,6 +25,17 @@ local function add_intent(direction, token, key, tries)
   redis.call('ZADD', outbox_of(direction), now, token .. key)
 end
 
+-- Sets the value ('set', bytes, ttl in s or '0' for none) or deletes it ('delete').
+local function put(verb, bytes, ttl)
+  if verb == 'delete' then
+    redis.call('DEL', value_key)
+  elseif ttl == '0' then
+    redis.call('SET', value_key, bytes)
+  else
+    redis.call('SET', value_key, bytes, 'EX', ttl)
+  end
+end
+
 -- Removes an intent, and the record with the last one; answers whether it was the last.
 local function remove_intent(token, key)
   redis.call('HDEL', record_key, token)
