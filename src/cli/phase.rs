@@ -43,9 +43,9 @@ enum PhaseCommand {
 struct SetArgs {
     #[arg(value_name = "PHASE")]
     to: Phase,
-    /// Why; it stays in the history
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
+    /// Why; it stays in the history. Only a dry run needs none
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
     /// Who moves [default: the user that runs this]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -159,7 +159,7 @@ impl Session<'_> {
             None => self.client.get::<PhaseView>(&path(&self.stash, "")).await?.1.record.phase,
         };
         let body = json!({
-            "from": from, "to": args.to, "reason": args.reason, "by": args.by.clone().unwrap_or_else(user),
+            "from": from, "to": args.to, "reason": args.reason.as_deref().unwrap_or_default(), "by": args.by.clone().unwrap_or_else(user),
             "force": args.force, "dry_run": args.dry_run, "kask_emptied": args.kask_emptied,
         });
         let mut document = match self.client.call(Method::PUT, &path(&self.stash, ""), Some(&body)).await? {

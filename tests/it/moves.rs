@@ -328,3 +328,19 @@ fn a_second_decant_learns_of_the_way_back_from_kask_only() {
     second.wait_drained(&redis);
     assert_eq!(redis_holds(&redis, "k").as_deref(), Some("2"), "it mirrors again");
 }
+
+/// Looking at the guards needs no reason; moving does.
+#[test]
+fn a_dry_run_needs_no_reason_and_does_nothing() {
+    let redis = RedisServer::start();
+    let decant = Whole::start(&Setup::new(&redis, "dual-write"));
+    let admin = format!("http://{}", decant.admin);
+    let run = |more: &[&str]| {
+        let args = ["phase", "set", "kask-first", "--admin", &admin];
+        crate::support::run_decant(args.iter().copied().chain(more.iter().copied()))
+    };
+    let (code, out, err) = run(&["--dry-run"]);
+    assert!(code == 0 && out.contains("kask_answers"), "{code} {out}{err}");
+    assert_eq!(decant.phase()["phase"], "dual-write");
+    assert_eq!(run(&[]).0, 64, "a move needs a reason");
+}
