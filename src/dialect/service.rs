@@ -8,6 +8,7 @@ use super::{
 use crate::{
     codec::key::Key,
     http::{BodyFault, BodyRoom, HeldBody, Limits, Reply, discard, read_body},
+    telemetry::seldom::Seldom,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
@@ -33,6 +34,8 @@ struct Inner {
     room: BodyRoom,
     operations: Arc<Semaphore>,
     running: TaskTracker,
+    /// An outage refuses every request: one line in a while says so, the metrics say how many.
+    refusals: Seldom,
 }
 
 /// Two stores cannot be mounted at the same place.
@@ -59,7 +62,18 @@ impl Dialect {
         let room = BodyRoom::new(&limits);
         let operations = Arc::new(Semaphore::new(OPERATIONS_MAX));
         let running = TaskTracker::new();
-        Ok(Dialect(Arc::new(Inner { mounts, manners, pages, openapi, meter, limits, room, operations, running })))
+        Ok(Dialect(Arc::new(Inner {
+            mounts,
+            manners,
+            pages,
+            openapi,
+            meter,
+            limits,
+            room,
+            operations,
+            running,
+            refusals: Seldom::default(),
+        })))
     }
 
     /// Waits for operations whose clients went away. To be called when the listener has drained.
@@ -196,7 +210,10 @@ impl Inner {
         let answer = running.await.unwrap_or_else(|fault| Answer::Failed { detail: fault.to_string() });
         match &answer {
             Answer::Failed { detail } => tracing::error!(%request_id, detail, "an operation failed"),
-            Answer::Unavailable { detail, .. } => tracing::warn!(%request_id, detail, "an operation was refused"),
+            Answer::Unavailable { detail, .. } if self.refusals.is_due() => {
+                tracing::warn!(%request_id, detail, "an operation was refused; more of the next 10 s are told of at debug level");
+            }
+            Answer::Unavailable { detail, .. } => tracing::debug!(%request_id, detail, "an operation was refused"),
             _ => {}
         }
         answer

@@ -270,3 +270,22 @@ fn very_many_intents_drain() {
     assert!(took < std::time::Duration::from_secs(16), "a lease for each batch is too slow: {took:?}");
     assert_eq!(kask.holds("many02999").as_deref(), Some("JSON..2999"));
 }
+
+/// An outage must not fill the disk with one line a request.
+#[test]
+fn refused_operations_are_told_of_once_in_a_while() {
+    let mut redis = RedisServer::start();
+    let decant = Whole::start(&Setup::new(&redis, "dual-write"));
+    redis.kill();
+    wait_until("writes are refused", || decant.set("k", "JSON..1").status() == 503);
+    for _ in 0..50 {
+        assert_eq!(decant.set("k", "JSON..1").status(), 503);
+    }
+    let told = || {
+        let log = decant.log.lock().unwrap();
+        log.iter().filter(|line| line.contains("an operation was refused")).count()
+    };
+    wait_until("it is told of", || told() > 0);
+    // One for the start, before the phase was confirmed, and one for each 10 s since.
+    assert!(told() <= 3, "{} lines for 50 refusals", told());
+}
