@@ -110,6 +110,11 @@ impl Stash {
         self.confirmed.load(Ordering::Acquire)
     }
 
+    /// Keys whose tiers may differ, as far as this decant knows, over all shards.
+    pub fn keys_pending(&self) -> usize {
+        self.site.pending.iter().map(|shard| shard.count()).sum()
+    }
+
     /// Operations under way, with the writes that go on after their answer.
     pub fn in_flight(&self) -> usize {
         self.places_max - self.places.available_permits()

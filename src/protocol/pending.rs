@@ -100,16 +100,12 @@ impl PendingKeys {
     }
 
     /// How many keys the last look showed, with this decant's own (an estimate: the two overlap).
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         let state = self.state();
         match &state.look {
             Look::Keys(keys) => keys.len().max(state.own.len()),
             Look::Everything => state.own.len(),
         }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -60,7 +60,7 @@ impl Stash {
             redis_in_use: self.redis_is_in_use() && !self.views.is_empty(),
             shards,
             in_flight: self.in_flight(),
-            keys_pending: self.site.pending.iter().map(|pending| pending.len()).sum(),
+            keys_pending: self.keys_pending(),
             reads: self.metrics.reads(),
             alone: self.site.world.alone.figures(),
         }

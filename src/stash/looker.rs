@@ -126,7 +126,7 @@ impl Stash {
         self.metrics.intents.set(sum(|s| s.to_kask + s.to_redis));
         self.metrics.damaged.set(sum(|s| s.damaged));
         self.metrics.oldest_seconds.set(seen.iter().filter_map(|s| s.oldest_ms).max().unwrap_or(0) as f64 / 1000.0);
-        self.metrics.keys_pending.set(self.site.pending.iter().map(|p| p.len()).sum::<usize>() as f64);
+        self.metrics.keys_pending.set(self.keys_pending() as f64);
         self.metrics.set_phase(self.site.belief().phase());
     }
 

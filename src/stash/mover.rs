@@ -8,7 +8,7 @@ mod begin;
 mod figures;
 mod request;
 
-use super::Stash;
+use super::{Seen, ShardView, Stash};
 use crate::{
     outbox::Raised,
     phase::{
@@ -293,10 +293,7 @@ impl Mover {
             let learned = self.learned(record, &other);
             return self.replace(record, learned);
         }
-        if record.state == State::Moving
-            && self.raised_for_long_enough(record)
-            && self.nothing_else_is_under_way(record)
-        {
+        if record.state == State::Moving && self.is_over(record) {
             let settled = PhaseRecord { state: State::Settled, ..record.clone() };
             self.file.store(&settled)?;
             *record = settled;
@@ -378,38 +375,38 @@ impl Mover {
         None
     }
 
-    /// Every shard has shown the new fence for so long that no decant's fresh look is from before it. Without this pause two quick moves
-    /// could let a decant that missed both read a tier which is not written any more.
-    fn raised_for_long_enough(&self, record: &PhaseRecord) -> bool {
-        let everywhere = self.stash.views.iter().all(|view| {
-            let version = view.last().and_then(|seen| Some(seen.fence?.version));
-            version == Some(record.version)
-        });
+    /// Every shard shows the new fence, has done so for long enough, and shows no intent of another direction.
+    fn is_over(&self, record: &PhaseRecord) -> bool {
+        let fence = self.fence_of(record);
+        // One look at each shard decides: fence and intents are of the same instant.
+        let looks: Vec<Option<Seen>> = self.stash.views.iter().map(ShardView::last).collect();
+        let raised = looks.iter().all(|look| look.as_ref().is_some_and(|seen| seen.fence.as_ref() == Some(&fence)));
+        self.raised_for_long_enough(raised, record.version)
+            && looks.iter().flatten().all(|seen| intents_of_others(record.phase, seen) == 0)
+    }
+
+    /// No decant's fresh look is from before the fence was raised everywhere. Without this pause two quick moves could let a decant that
+    /// missed both read a tier which is not written any more.
+    fn raised_for_long_enough(&self, everywhere: bool, version: u64) -> bool {
         let mut raised = self.raised.lock().unwrap_or_else(|e| e.into_inner());
         match *raised {
-            Some((version, since)) if everywhere && version == record.version => {
+            Some((of, since)) if everywhere && of == version => {
                 since.elapsed() >= Duration::from_millis(self.stash.site.settings.settle_wait)
             }
             _ => {
-                *raised = everywhere.then(|| (record.version, Instant::now()));
+                *raised = everywhere.then(|| (version, Instant::now()));
                 false
             }
         }
     }
+}
 
-    /// Every shard has shown the new fence and no intent of another direction since.
-    fn nothing_else_is_under_way(&self, record: &PhaseRecord) -> bool {
-        let fence = self.fence_of(record);
-        self.stash.views.iter().all(|view| {
-            view.last().is_some_and(|seen| {
-                let others = match record.phase {
-                    Phase::RedisOnly | Phase::KaskOnly => seen.to_kask + seen.to_redis,
-                    Phase::DualWrite | Phase::KaskFirst => seen.to_redis,
-                    Phase::RedisStandby => seen.to_kask,
-                };
-                seen.fence.as_ref() == Some(&fence) && others == 0
-            })
-        })
+/// Intents that a phase does not make itself: they are of the phase before.
+fn intents_of_others(phase: Phase, seen: &Seen) -> u64 {
+    match phase {
+        Phase::RedisOnly | Phase::KaskOnly => seen.to_kask + seen.to_redis,
+        Phase::DualWrite | Phase::KaskFirst => seen.to_redis,
+        Phase::RedisStandby => seen.to_kask,
     }
 }
 
