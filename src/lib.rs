@@ -6,7 +6,7 @@
 //! app                      the only place that builds: config -> listeners, tasks, drain
 //! admin  preflight         the operator's listener; every tier of a config tried once
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
-//! outbox  kask_server      intents, records and fence on Redis; the embedded Kask
+//! outbox  kask_server  fleet     intents, records and fence on Redis; the embedded Kask; the record of the phase
 //! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
 //! http  telemetry          accept loop, limits, drain; logs and metrics
 //! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod dialect;
+pub mod fleet;
 pub mod http;
 pub mod kask_server;
 pub mod outbox;

@@ -12,9 +12,11 @@ mod start;
 
 use super::Stash;
 use crate::{
+    fleet::FileStore,
     phase::{
         Phase,
-        record::{PhaseRecord, RecordFault, RecordFile, State},
+        file::RecordFault,
+        record::{PhaseRecord, State},
     },
     protocol::{Belief, Fence},
     telemetry::seldom::Seldom,
@@ -41,13 +43,14 @@ const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Moves one stash.
 pub struct Mover {
     stash: Arc<Stash>,
-    file: RecordFile,
+    /// The record, and the history.
+    store: FileStore,
     /// This decant's name in fences and records.
     member: String,
     first_phase: Phase,
-    /// The record as it is on disk; the lock lets one operator move at a time.
-    record: Mutex<Option<PhaseRecord>>,
-    /// The record for those who only look: the lock is held while a move is being weighed.
+    /// Held while the record changes, and while a move is being weighed: one operator moves at a time.
+    changing: Mutex<()>,
+    /// The record that this decant has confirmed and believes.
     shown: ArcSwapOption<PhaseRecord>,
     /// Why the phase is not confirmed yet.
     unconfirmed: ArcSwapOption<String>,
@@ -72,32 +75,25 @@ pub fn unix_ms() -> u64 {
 }
 
 impl Mover {
-    /// Reads the record. With one, the stash serves at once; without, [`Mover::run`] asks the shards first.
-    pub fn open(
-        stash: Arc<Stash>,
-        file: RecordFile,
-        member: String,
-        first_phase: Phase,
-    ) -> Result<Arc<Mover>, RecordFault> {
-        let record = file.load()?;
+    /// With a record the stash serves at once; without, [`Mover::run`] asks the shards first.
+    pub fn new(stash: Arc<Stash>, store: FileStore, member: String, first_phase: Phase) -> Arc<Mover> {
         let mover = Mover {
             stash,
-            file,
+            store,
             member,
             first_phase,
-            record: Mutex::new(None),
+            changing: Mutex::default(),
             shown: ArcSwapOption::empty(),
             unconfirmed: ArcSwapOption::empty(),
             raised: std::sync::Mutex::default(),
             begun: Notify::new(),
             troubles: Troubles::default(),
         };
-        if let Some(record) = record {
+        if let Some(record) = mover.store.record() {
             mover.believe(&record);
             mover.stash.confirm();
-            return Ok(Arc::new(Mover { record: Mutex::new(Some(record)), ..mover }));
         }
-        Ok(Arc::new(mover))
+        Arc::new(mover)
     }
 
     pub fn stash(&self) -> &Arc<Stash> {
@@ -109,11 +105,6 @@ impl Mover {
     }
 
     /// The record; none while starting.
-    pub async fn record(&self) -> Option<PhaseRecord> {
-        self.record.lock().await.clone()
-    }
-
-    /// The record, without waiting for a move that is being weighed; none while starting.
     pub fn shown(&self) -> Option<Arc<PhaseRecord>> {
         self.shown.load_full()
     }
@@ -124,7 +115,7 @@ impl Mover {
     }
 
     pub fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
-        self.file.history()
+        self.store.history()
     }
 
     fn fence_of(&self, record: &PhaseRecord) -> Fence {
@@ -152,7 +143,7 @@ impl Mover {
         if self.stash.redis_is_in_use() {
             self.stash.open_shards();
         }
-        while !stop.is_cancelled() && self.record.lock().await.is_none() {
+        while !stop.is_cancelled() && self.shown().is_none() {
             if let Err(why) = self.first_start().await {
                 if self.troubles.unconfirmed.is_due() {
                     tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");

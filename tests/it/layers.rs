@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["app"],
     &["admin", "preflight"],
     &["stash"],
-    &["outbox", "kask_server"],
+    &["outbox", "kask_server", "fleet"],
     &["dialect", "tier"],
     &["http", "telemetry"],
     &["config", "protocol"],

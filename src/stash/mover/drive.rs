@@ -5,7 +5,8 @@ use crate::{
     outbox::Raised,
     phase::{
         Phase,
-        record::{PhaseRecord, RecordFault, State},
+        file::RecordFault,
+        record::{PhaseRecord, State},
     },
     protocol::Fence,
     stash::{Seen, ShardView},
@@ -16,15 +17,17 @@ use tokio::time::Instant;
 impl Mover {
     /// One look at what is still to be done: learn, raise, settle.
     pub(super) async fn drive(&self) -> Result<(), RecordFault> {
-        let mut slot = self.record.lock().await;
-        let Some(record) = slot.as_mut() else { return Ok(()) };
+        let _one = self.changing.lock().await;
+        let Some(record) = self.store.record() else { return Ok(()) };
+        let record = &*record;
+        let caught_up = self.store.catch_up().await;
         let belief = self.stash.site.belief();
         if belief.fence.version > record.version {
             let learned = self.learned(record, &belief.fence);
-            return self.replace(record, learned);
+            return self.replace(learned).await;
         }
         if record.member != self.member {
-            return Ok(());
+            return caught_up;
         }
         if let Some(other) = self.raise_where_needed(record).await {
             tracing::error!(
@@ -36,13 +39,12 @@ impl Mover {
                 "another move took this version first, and stands; was state_dir copied, or restored from a backup?"
             );
             let learned = self.learned(record, &other);
-            return self.replace(record, learned);
+            return self.replace(learned).await;
         }
         if record.state == State::Moving && self.is_over(record) {
             let settled = PhaseRecord { state: State::Settled, ..record.clone() };
-            self.file.store(&settled)?;
-            *record = settled;
-            self.believe(record);
+            self.store.replace(settled.clone()).await?;
+            self.believe(&settled);
             tracing::info!(
                 stash = self.stash.name,
                 phase = record.phase.name(),
@@ -53,26 +55,27 @@ impl Mover {
         if !self.stash.redis_is_in_use() {
             self.stash.close_shards();
         }
-        Ok(())
+        caught_up
     }
 
-    /// Takes over what stands on the shards. Durable first: what cannot be written is tried again, and leaves no line in the history.
-    fn replace(&self, record: &mut PhaseRecord, next: PhaseRecord) -> Result<(), RecordFault> {
-        self.file.store(&next)?;
-        *record = next;
-        self.believe(record);
-        self.file.append(record)
+    /// Takes over what stands on the shards. What cannot be written is tried again.
+    async fn replace(&self, next: PhaseRecord) -> Result<(), RecordFault> {
+        self.store.begin(next.clone()).await?;
+        self.believe(&next);
+        Ok(())
     }
 
     fn learned(&self, record: &PhaseRecord, fence: &Fence) -> PhaseRecord {
         PhaseRecord {
             phase: fence.phase,
+            from: Some(record.phase).filter(|_| fence.version == record.version + 1),
             version: fence.version,
             state: if fence.member == self.member { State::Moving } else { State::Settled },
             since_unix_ms: unix_ms(),
             by: fence.member.clone(),
             reason: "learned from the fence".into(),
             forced: false,
+            guards: Vec::new(),
             member: fence.member.clone(),
             kask_stale_since_unix_ms: self
                 .perhaps_stale(fence)

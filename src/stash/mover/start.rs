@@ -13,7 +13,7 @@ use crate::{
 impl Mover {
     /// No record yet: the shards' fence is the record of who came first; without one, this decant raises the first.
     pub(super) async fn first_start(&self) -> Result<(), String> {
-        let mut slot = self.record.lock().await;
+        let _one = self.changing.lock().await;
         let mut seen: Option<Fence> = None;
         // Also where the config says kask-only: others may share these shards, and be in another phase.
         for (shard, until) in self.all_shards() {
@@ -28,15 +28,14 @@ impl Mover {
             None => self.first_record(),
         };
         if record.member == self.member {
-            self.file.store(&record).map_err(|fault| fault.to_string())?;
+            self.store.replace(record.clone()).await.map_err(|fault| fault.to_string())?;
             if let Some(other) = self.raise_everywhere(&record).await? {
                 record = self.adopted(&other)?;
             }
         }
         // Stored before it is told of: this is tried again four times a second.
-        self.file.store(&record).and_then(|()| self.file.append(&record)).map_err(|fault| fault.to_string())?;
+        self.store.begin(record.clone()).await.map_err(|fault| fault.to_string())?;
         self.believe(&record);
-        *slot = Some(record);
         self.stash.confirm();
         Ok(())
     }
@@ -45,12 +44,14 @@ impl Mover {
         PhaseRecord {
             stash: self.stash.name.clone(),
             phase: self.first_phase,
+            from: None,
             version: 1,
             state: State::Moving,
             since_unix_ms: unix_ms(),
             by: "decant".into(),
             reason: "first start".into(),
             forced: false,
+            guards: Vec::new(),
             member: self.member.clone(),
             kask_stale_since_unix_ms: None,
             mirror_unclean_since_unix_ms: None,
