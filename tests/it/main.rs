@@ -21,6 +21,7 @@ mod phases;
 mod php_differential;
 mod redis_server;
 mod scripts;
+mod shards;
 mod simulation;
 mod support;
 mod tier_kask;
