@@ -20,6 +20,7 @@ mod moves;
 mod phases;
 mod php_differential;
 mod redis_server;
+mod scan;
 mod scripts;
 mod shards;
 mod simulation;

@@ -1,12 +1,17 @@
 //! A real redis-server of one's own, in a directory of its own; gone when dropped.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
+const SOCKET: &str = "redis.sock";
+/// Below the ports that the kernel gives to outgoing connections and to port 0: a killed server's port stays free for it.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 pub struct RedisServer {
     child: Child,
@@ -27,7 +32,7 @@ impl RedisServer {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         // Between asking for a free port and using it somebody else may take it: then another one is tried.
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_port();
             if let Some(child) = spawn(&dir, port, &flags) {
                 return RedisServer { child, dir, port, flags };
             }
@@ -46,7 +51,7 @@ impl RedisServer {
     }
 
     pub fn unix_url(&self) -> String {
-        format!("unix://{}", self.dir.path().join("redis.sock").display())
+        format!("unix://{}", self.dir.path().join(SOCKET).display())
     }
 
     /// A connection beside the one under test.
@@ -54,7 +59,7 @@ impl RedisServer {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
-    /// As `kill -9`; the port stays reserved for [`RedisServer::restart`] by nobody else wanting it.
+    /// As `kill -9`; nobody else wants the port before [`RedisServer::restart`].
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
@@ -104,7 +109,7 @@ impl Drop for RedisServer {
 fn spawn(dir: &TempDir, port: u16, flags: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--unixsocket", "redis.sock", "--daemonize", "no", "--logfile", "redis.log"])
+        .args(["--unixsocket", SOCKET, "--daemonize", "no", "--logfile", "redis.log"])
         .args(flags)
         .current_dir(dir.path())
         .stdin(Stdio::null())
@@ -116,7 +121,7 @@ fn spawn(dir: &TempDir, port: u16, flags: &[String]) -> Option<Child> {
         if child.try_wait().unwrap().is_some() {
             return None;
         }
-        if answers(port) {
+        if answers(dir) {
             return Some(child);
         }
         std::thread::sleep(Duration::from_millis(2)); // between two PINGs, not in place of them
@@ -130,9 +135,23 @@ fn log_of(dir: &TempDir) -> String {
     std::fs::read_to_string(dir.path().join("redis.log")).unwrap_or_else(|_| "it left no log".into())
 }
 
-fn answers(port: u16) -> bool {
+/// A port that nobody listens on now and that no other server of this process is given. Each test process begins elsewhere.
+fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id() as u16;
+    loop {
+        let nth = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + nth % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Asked on its socket, which is this server's alone and is there once the port is: another's answer on the port would tell nothing.
+fn answers(dir: &TempDir) -> bool {
     let ping = || -> std::io::Result<[u8; 5]> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        let mut stream = UnixStream::connect(dir.path().join(SOCKET))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"PING\r\n")?;
         let mut answer = [0; 5];
