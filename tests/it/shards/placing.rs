@@ -24,6 +24,9 @@ fn place(i: usize, hashed_as: String, weight: u32) -> ShardPlace {
     ShardPlace { name: format!("s{i}"), hashed_as, weight }
 }
 
+/// What decant is told; the servers' weights and names; more lines of nutcracker's.
+type Pool = (Distribution, [u32; 4], [&'static str; 4], &'static [&'static str]);
+
 /// Every hash, names and none, weights, a hash tag: each key stands where decant would put it.
 #[test]
 fn nutcracker_places_keys_where_decant_does() {
@@ -31,7 +34,7 @@ fn nutcracker_places_keys_where_decant_does() {
     let weights = [1, 1, 1, 1];
     let named = ["shard01", "shard02", "shard03", "shard04"];
     let unnamed = [""; 4];
-    let cases: [(Distribution, [u32; 4], [&str; 4], &[&str]); 6] = [
+    let cases: [Pool; 6] = [
         (ketama(KetamaHash::Md5, None), weights, named, &["hash: md5", "distribution: ketama"]),
         (ketama(KetamaHash::Fnv1a64, None), weights, named, &["hash: fnv1a_64", "distribution: ketama"]),
         // nutcracker's own defaults, and no names: host and port are hashed, without the weight.
