@@ -3,6 +3,7 @@
 //! `route` turns a method and a path into a [`Route`], `gate` says whether the client may, the other modules answer.
 //! There is no CORS: no page of another site reads an answer, and a `PUT` must be `application/json`, which no form can send.
 
+mod backfill;
 mod console;
 mod gate;
 mod moves;
@@ -14,12 +15,13 @@ pub mod views;
 
 use crate::outbox::Verdict;
 use crate::{
+    backfill::Backfill,
     config::Secret,
     dialect::About,
     http::{BodyFault, BodyRoom, Limits, Reply, discard, read_body},
     stash::mover::Mover,
 };
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use problem::Problem;
 use route::{Resource, Route};
@@ -35,6 +37,8 @@ const INSPECTIONS_MAX: usize = 4;
 pub struct AdminParts {
     /// One for each stash.
     pub movers: Vec<Arc<Mover>>,
+    /// Of each stash, in the same order.
+    pub backfills: Vec<Arc<Backfill>>,
     /// Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// None: anybody who reaches the listener may do everything. Then it must listen on loopback only.
@@ -102,16 +106,19 @@ impl Inner {
     }
 
     async fn answer(&self, route: Route<'_>, head: &Parts, body: &mut Incoming) -> Answered {
-        let movers = &self.parts.movers;
+        let (movers, backfills) = (&self.parts.movers, &self.parts.backfills);
+        let status = || status::status(movers, backfills, &self.parts.about, self.started);
         let mover = || movers.get(route.stash).ok_or_else(Problem::no_such_page);
+        let backfill = || backfills.get(route.stash).ok_or_else(Problem::no_such_page);
         match route.resource {
             Resource::Health => Ok(text("application/json", self.health())),
             Resource::Ready => Ok(self.ready()),
             Resource::Metrics => Ok(text("text/plain; version=0.0.4; charset=utf-8", (self.parts.metrics)())),
             Resource::OpenApi => Ok(text("application/yaml", include_str!("admin/openapi.yaml").to_owned())),
-            Resource::Console => Ok(console::page(&status::status(movers, &self.parts.about, self.started))),
-            Resource::Status => json(StatusCode::OK, &status::status(movers, &self.parts.about, self.started)),
-            Resource::Stash(_) => json(StatusCode::OK, &status::stash(mover()?)),
+            Resource::Console => Ok(console::page(&status())),
+            Resource::Status => json(StatusCode::OK, &status()),
+            Resource::Stash(_) => json(StatusCode::OK, &status::stash(mover()?, backfill()?)),
+            Resource::Backfill(_) => self.backfill(backfill()?, &route, head, body).await,
             Resource::Phase(_) if route.writes => {
                 let mover = mover()?.clone();
                 gate::is_json(head)?;
@@ -130,11 +137,29 @@ impl Inner {
                 json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
             }
             Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
-            Resource::Outbox(_) => {
-                let keys = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"));
-                json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)
-            }
+            Resource::Outbox(_) => json(StatusCode::OK, &outbox::view(mover()?.stash(), wants_keys(head)).await),
         }
+    }
+
+    async fn backfill(
+        &self,
+        backfill: &Arc<Backfill>,
+        route: &Route<'_>,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Answered {
+        if !route.writes {
+            return json(StatusCode::OK, &backfill.view(wants_keys(head)));
+        }
+        gate::is_json(head)?;
+        let body = self.body(body).await?;
+        match head.method {
+            Method::POST => backfill::start(backfill, &body).await?,
+            Method::PATCH => backfill::change(backfill, &body).await?,
+            _ => backfill::cancel(backfill, &body).await?,
+        }
+        let status = if head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK };
+        json(status, &backfill.view(false))
     }
 
     /// Kask's shape.
@@ -180,6 +205,11 @@ impl Inner {
         };
         Err(problem.with_header(header::CONNECTION, HeaderValue::from_static("close")))
     }
+}
+
+/// Keys are personal data: they are shown only where they are asked for.
+fn wants_keys(head: &Parts) -> bool {
+    head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"))
 }
 
 fn text(content_type: &'static str, body: String) -> Response<Reply> {

@@ -11,9 +11,9 @@ use crate::{
     http::serve,
     kask_server,
     phase::file::RecordFault,
-    stash::mover::Mover,
     tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
 };
+use build::Built;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -70,17 +70,18 @@ pub async fn run(
     let admin = bind("admin.listen", config.admin.listen).await?;
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
-    let (mut movers, mut kasks) = (Vec::new(), Vec::new());
+    let (mut stashes, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {
-        let built = build::stash(stash, &config, &state, &tasks).await?;
-        kasks.extend(built.kask);
-        movers.push(built.mover);
+        let mut built = build::stash(stash, &config, &state, &tasks).await?;
+        kasks.extend(built.kask.take());
+        stashes.push(built);
     }
     let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
-    let dialect = Dialect::new(mounts(&config, &movers), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
+    let dialect = Dialect::new(mounts(&config, &stashes), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
     let admin_service = Admin::new(AdminParts {
-        movers: movers.clone(),
+        movers: stashes.iter().map(|built| built.mover.clone()).collect(),
+        backfills: stashes.iter().map(|built| built.backfill.clone()).collect(),
         metrics,
         token: config.admin.token.clone(),
         about: About::this_build(),
@@ -88,7 +89,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    movers.iter().for_each(|mover| build::start(mover, &background));
+    stashes.iter().for_each(|built| build::start(built, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;
@@ -111,9 +112,9 @@ pub async fn run(
     Ok(())
 }
 
-fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
-    let pairs = config.stashes.iter().zip(movers);
-    pairs.map(|(stash, mover)| Mount { base_uri: stash.base_uri.clone(), store: mover.stash().clone() }).collect()
+fn mounts(config: &Config, stashes: &[Built]) -> Vec<Mount> {
+    let pairs = config.stashes.iter().zip(stashes);
+    pairs.map(|(stash, built)| Mount { base_uri: stash.base_uri.clone(), store: built.mover.stash().clone() }).collect()
 }
 
 async fn bind(what: &'static str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {

@@ -97,8 +97,7 @@ pub struct Backfill {
 #[derive(Clone, Debug)]
 pub struct StartRequest {
     pub filters: Filters,
-    /// None: what the configuration says.
-    pub limits: Option<Limits>,
+    pub limits: Limits,
     pub by: String,
 }
 
@@ -157,6 +156,11 @@ impl Backfill {
 
     pub fn stash(&self) -> &Arc<Stash> {
         &self.stash
+    }
+
+    /// Of a run that asks for nothing else.
+    pub fn limits(&self) -> Limits {
+        self.settings.limits
     }
 
     /// Works until stopped: whatever run there is, one at a time.
@@ -231,7 +235,7 @@ impl Backfill {
             phase: record.phase,
             version: record.version,
             filters: asked.filters,
-            limits: asked.limits.unwrap_or(self.settings.limits),
+            limits: asked.limits,
             shards_digest: self.stash.shards_digest(),
             shards: names.map(|name| ShardRun { name, ..ShardRun::default() }).collect(),
             unlisted: 0,

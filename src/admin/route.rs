@@ -18,6 +18,7 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Backfill(&'a str),
     Traffic(&'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
@@ -37,6 +38,7 @@ impl<'a> Resource<'a> {
             | Resource::History(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
+            | Resource::Backfill(stash)
             | Resource::Outbox(stash)
             | Resource::Traffic(stash) => Some(stash),
             _ => None,
@@ -47,6 +49,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -81,6 +84,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase" => Some(Resource::Phase(stash)),
         "phase/history" => Some(Resource::History(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         _ => match rest.strip_prefix("damaged/") {
             Some(id) => Some(Resource::Damaged(stash, id)),
@@ -115,7 +119,7 @@ pub(super) fn route<'a>(
     Ok(Route {
         resource,
         stash: index,
-        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        writes: matches!(*method, Method::PUT | Method::POST | Method::PATCH | Method::DELETE),
         deletes: *method == Method::DELETE,
     })
 }
@@ -148,6 +152,7 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/backfill", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -1,21 +1,26 @@
 //! What the stashes tell of themselves.
 
 use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView};
-use crate::{dialect::About, stash::mover::Mover};
+use crate::{backfill::Backfill, dialect::About, stash::mover::Mover};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-pub(super) fn status(movers: &[Arc<Mover>], about: &About, started: Instant) -> StatusView {
+pub(super) fn status(
+    movers: &[Arc<Mover>],
+    backfills: &[Arc<Backfill>],
+    about: &About,
+    started: Instant,
+) -> StatusView {
     StatusView {
         version: about.version.clone(),
         member: movers.first().map(|mover| mover.member().to_owned()).unwrap_or_default(),
         uptime_s: started.elapsed().as_secs(),
         ready: ready(movers).ready,
-        stashes: movers.iter().map(|mover| stash(mover)).collect(),
+        stashes: movers.iter().zip(backfills).map(|(mover, backfill)| stash(mover, backfill)).collect(),
     }
 }
 
-pub(super) fn stash(mover: &Mover) -> StashView {
+pub(super) fn stash(mover: &Mover, backfill: &Backfill) -> StashView {
     let record = mover.shown();
     let stash = mover.stash();
     StashView {
@@ -25,6 +30,7 @@ pub(super) fn stash(mover: &Mover) -> StashView {
         own: record.as_ref().is_some_and(|record| record.member == mover.member()),
         record: record.as_deref().map(RecordView::from),
         figures: stash.figures(),
+        backfill: backfill.view(false).run,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The admin API's documents, as the server writes them and the command line reads them.
 
 use crate::{
+    backfill::RunView,
     codec::show::rfc3339,
     phase::{
         Phase,
@@ -38,6 +39,9 @@ pub struct StashView {
     pub record: Option<RecordView>,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last backfill; none: there was never one.
+    #[serde(default)]
+    pub backfill: Option<RunView>,
 }
 
 /// A phase record.
@@ -225,6 +229,7 @@ mod tests {
             own: false,
             record: None,
             figures,
+            backfill: None,
         };
         let text = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);

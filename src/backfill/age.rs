@@ -40,7 +40,7 @@ impl Age {
             Age::UnderAQuarter => "under 91 days",
             Age::UnderAYear => "under a year",
             Age::AYearOrMore => "a year or more",
-            Age::Unknown => "nobody knows",
+            Age::Unknown => "nobody knows when",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     ledger::Worked,
     not_moved::Why,
     page::outcome_of,
-    patience::{Failure, Next, Patience},
+    patience::{Failure, Next, Pass, Patience},
     tally::{Amount, Outcome},
 };
 use crate::{
@@ -30,9 +30,9 @@ pub(super) struct Item {
 }
 
 /// Goes on until every key's fate is known, or the run is to stop.
-pub(super) async fn work(job: &Job, shard: usize, mut items: Vec<Item>) -> Worked {
+pub(super) async fn work(job: &Job, shard: usize, pass: Pass, mut items: Vec<Item>) -> Worked {
     let mut worked = Worked::default();
-    let mut patience = Patience::new(job.around().good);
+    let mut patience = Patience::new(pass, job.around().good);
     while !items.is_empty() {
         let bytes = items.iter().map(|item| item.bytes).sum();
         let spent = |limiter, length| job.holds.spent(Holder::from(limiter), length);

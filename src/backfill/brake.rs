@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn what_stays_slow_at_a_crawl_is_not_this_runs_doing() {
         let mut brake = Brake::new(Some(ms(10.0)), ms(5.0));
-        let turns = (0..200).take_while(|_| brake.turn(&reading(100.0, FLOOR)).is_none_or(|cap| cap <= FLOOR)).count();
+        let turns = (0..200).take_while(|_| brake.turn(&reading(100.0, FLOOR)) == Some(FLOOR)).count();
         assert!((30..60).contains(&turns), "{turns} turns");
         assert!(brake.usual == ms(100.0));
     }

@@ -203,11 +203,7 @@ impl Job {
     }
 
     pub(super) fn around(&self) -> Around {
-        Around {
-            kask_is_away: self.stash.metrics.kask_is_away(),
-            good: self.good.load(Ordering::Relaxed),
-            bad_in_a_row: self.bad_in_a_row.load(Ordering::Relaxed),
-        }
+        Around { good: self.good.load(Ordering::Relaxed), bad_in_a_row: self.bad_in_a_row.load(Ordering::Relaxed) }
     }
 
     pub(super) fn kask_failed(&self, why: &str) {

@@ -7,6 +7,7 @@ use super::{
     job::{BATCH_BYTES, BATCH_KEYS, Halted, Job},
     ledger::Worked,
     not_moved::Why,
+    patience::Pass,
     tally::Outcome,
 };
 use crate::{
@@ -25,7 +26,7 @@ const WEIGH_TIMEOUT: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What became of the keys, all of one shard.
-pub(super) async fn work(job: &Arc<Job>, shard: usize, keys: Vec<Key>) -> Worked {
+pub(super) async fn work(job: &Arc<Job>, shard: usize, pass: Pass, keys: Vec<Key>) -> Worked {
     let mut worked = Worked::default();
     let (possible, impossible): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| key.fault().is_none());
     for key in impossible {
@@ -46,7 +47,7 @@ pub(super) async fn work(job: &Arc<Job>, shard: usize, keys: Vec<Key>) -> Worked
         };
         let job = job.clone();
         running.spawn(async move {
-            let worked = batch::work(&job, shard, items).await;
+            let worked = batch::work(&job, shard, pass, items).await;
             drop(place);
             worked
         });

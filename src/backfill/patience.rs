@@ -7,13 +7,13 @@ use super::{holds::Holder, pace::Limiter};
 use crate::protocol::backfill::Trouble;
 use std::time::Duration;
 
-/// Tries of keys that fail together.
-const TRIES_MAX: u32 = 5;
-/// Keys that failed one after another, with none between that did not, after which also a small batch is no single case.
+/// Tries of keys that fail together, each once Kask answers a read again.
+const TRIES_MAX: u32 = 8;
+/// Keys that failed one after another, with none between that did not, up to which they are single cases.
 const IN_A_ROW: u64 = 16;
 /// Before the second try; doubled for each further one.
 const WAIT_MIN: Duration = Duration::from_millis(100);
-const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Why a key failed, without what was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +72,17 @@ pub(super) enum Next {
     Stop,
 }
 
+/// Whether the keys are met for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    First,
+    /// All of them had failed before: that they fail again tells nothing of others.
+    Again,
+}
+
 /// How the rest of the run is doing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Around {
-    pub kask_is_away: bool,
     /// Keys that have gone well by now.
     pub good: u64,
     /// Keys that Kask failed for since the last that went well.
@@ -85,14 +92,15 @@ pub(super) struct Around {
 /// Of one batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
+    pass: Pass,
     tries: u32,
     /// Keys that had gone well, in the whole run, when the batch began.
     good_before: u64,
 }
 
 impl Patience {
-    pub(super) fn new(good_before: u64) -> Patience {
-        Patience { tries: 0, good_before }
+    pub(super) fn new(pass: Pass, good_before: u64) -> Patience {
+        Patience { pass, tries: 0, good_before }
     }
 
     /// After a try of `asked` keys of which these failed.
@@ -108,11 +116,7 @@ impl Patience {
         let wait = Next::Again(WAIT_MIN.saturating_mul(1 << (self.tries - 1).min(10)).min(WAIT_MAX));
         // Others got through meanwhile: it is these keys.
         let others_do_well = around.good > self.good_before;
-        if around.kask_is_away {
-            self.tries = 0;
-            return wait;
-        }
-        let few = kask * 2 < asked || asked == 1 && around.bad_in_a_row < IN_A_ROW;
+        let few = kask * 2 < asked || around.bad_in_a_row < IN_A_ROW || self.pass == Pass::Again;
         if kask > 0 && few && kask == failures.clone().count() {
             return Next::Leave;
         }
@@ -130,62 +134,57 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn after(patience: &mut Patience, failures: &[Failure], asked: usize, away: bool, good: u64) -> Next {
-        patience.after(failures.iter().copied(), asked, Around { kask_is_away: away, good, bad_in_a_row: 1 })
+    fn after(patience: &mut Patience, failures: &[Failure], asked: usize, good: u64) -> Next {
+        let bad_in_a_row = if failures.len() == asked { failures.len() as u64 } else { 1 };
+        patience.after(failures.iter().copied(), asked, Around { good, bad_in_a_row })
+    }
+
+    fn first(good_before: u64) -> Patience {
+        Patience::new(Pass::First, good_before)
     }
 
     #[test]
     fn a_key_that_fails_among_others_is_left_at_once() {
-        let mut patience = Patience::new(0);
-        assert_eq!(after(&mut patience, &[Failure::Kask], 32, false, 31), Next::Leave);
-        assert_eq!(after(&mut Patience::new(0), &[Failure::Kask], 1, false, 0), Next::Leave);
-    }
-
-    #[test]
-    fn a_kask_that_is_away_is_waited_for_as_long_as_it_takes() {
-        let mut patience = Patience::new(0);
-        for _ in 0..100 {
-            let next = after(&mut patience, &[Failure::Kask; 32], 32, true, 0);
-            assert!(matches!(next, Next::Again(_)), "{next:?}");
-        }
+        assert_eq!(after(&mut first(0), &[Failure::Kask], 32, 31), Next::Leave);
+        assert_eq!(after(&mut first(0), &[Failure::Kask], 1, 0), Next::Leave);
+        let again = &mut Patience::new(Pass::Again, 0);
+        assert_eq!(after(again, &[Failure::Kask; 32], 32, 0), Next::Leave, "they had failed before");
     }
 
     #[test]
     fn a_kask_that_answers_and_fails_everything_stops_the_run_and_spares_the_list() {
-        let mut patience = Patience::new(7);
+        let mut patience = first(7);
         let all = [Failure::Kask; 32];
-        let nexts: Vec<Next> = (0..TRIES_MAX).map(|_| after(&mut patience, &all, 32, false, 7)).collect();
-        assert!(nexts[..4].iter().all(|next| matches!(next, Next::Again(_))), "{nexts:?}");
-        assert_eq!(nexts[4], Next::Stop);
-        let mut patience = Patience::new(7);
-        let last = (0..TRIES_MAX).map(|_| after(&mut patience, &all, 32, false, 900)).last();
+        let nexts: Vec<Next> = (0..TRIES_MAX).map(|_| after(&mut patience, &all, 32, 7)).collect();
+        assert!(nexts[..7].iter().all(|next| matches!(next, Next::Again(_))), "{nexts:?}");
+        assert_eq!(nexts[7], Next::Stop);
+        let mut patience = first(7);
+        let last = (0..TRIES_MAX).map(|_| after(&mut patience, &all, 32, 900)).last();
         assert_eq!(last, Some(Next::Leave), "others get through: it is these keys");
     }
 
     #[test]
     fn many_that_fail_one_by_one_are_no_single_cases() {
-        let one_by_one = |bad_in_a_row: u64| {
-            let around = Around { kask_is_away: false, good: 0, bad_in_a_row };
-            Patience::new(0).after([Failure::Kask].into_iter(), 1, around)
-        };
+        let one_by_one =
+            |bad_in_a_row: u64| first(0).after([Failure::Kask].into_iter(), 1, Around { good: 0, bad_in_a_row });
         assert_eq!(one_by_one(IN_A_ROW - 1), Next::Leave);
         assert!(matches!(one_by_one(IN_A_ROW), Next::Again(_)));
     }
 
     #[test]
     fn redis_is_waited_for_longer_each_time_and_never_left_alone() {
-        let mut patience = Patience::new(0);
+        let mut patience = first(0);
         let mut last = Duration::ZERO;
         for _ in 0..50 {
-            let Next::Again(wait) = after(&mut patience, &[Failure::Redis, Failure::Fence], 2, false, 0) else {
+            let Next::Again(wait) = after(&mut patience, &[Failure::Redis, Failure::Fence], 2, 0) else {
                 panic!("it is waited for")
             };
             assert!(wait >= last && wait <= WAIT_MAX);
             last = wait;
         }
         assert_eq!(last, WAIT_MAX);
-        let mut patience = Patience::new(0);
-        let last = (0..TRIES_MAX).map(|_| after(&mut patience, &[Failure::Transit], 32, false, 31)).last();
+        let mut patience = first(0);
+        let last = (0..TRIES_MAX).map(|_| after(&mut patience, &[Failure::Transit], 32, 31)).last();
         assert_eq!(last, Some(Next::Leave));
     }
 }

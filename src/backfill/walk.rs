@@ -5,6 +5,7 @@ use super::{
     job::{Halted, Job},
     ledger::Worked,
     page,
+    patience::Pass,
 };
 use crate::{
     codec::key::Key,
@@ -84,7 +85,7 @@ async fn end(job: &Job, shard: usize, ahead: VecDeque<Ahead>, keys: Vec<Key>, wo
 
 fn begin(job: &Arc<Job>, shard: usize, keys: Vec<Key>, counts: Counts, walk: &Walk) -> Ahead {
     let (own, given) = (job.clone(), keys.clone());
-    let work = tokio::spawn(async move { page::work(&own, shard, given).await });
+    let work = tokio::spawn(async move { page::work(&own, shard, Pass::First, given).await });
     Ahead { keys, counts, place: walk.place().clone(), work }
 }
 
@@ -122,7 +123,7 @@ pub(super) async fn failed_again(job: &Arc<Job>) {
     job.ledger.failed().into_iter().for_each(|key| by_shard[map.shard_of(&key)].push(key));
     for (shard, keys) in by_shard.iter().enumerate() {
         for some in keys.chunks(AGAIN_KEYS) {
-            let worked = page::work(job, shard, some.to_vec()).await;
+            let worked = page::work(job, shard, Pass::Again, some.to_vec()).await;
             // With the limit reached within, those not met stay listed as they are; nothing is counted of them.
             if worked.cut {
                 return;

@@ -2,7 +2,7 @@
 
 use super::{
     Exit, Failure, Global, Output,
-    client::{self, Client, Refusal},
+    client::{self, Client, Refusal, user},
     text::{ago, plain, table},
 };
 use crate::{
@@ -283,10 +283,4 @@ fn guards(guards: &[GuardView], output: &Output) -> String {
         format!("{verdict}  {:width$}  {}\n{needs}", plain(&guard.name), plain(&guard.figure))
     };
     guards.iter().map(line).collect()
-}
-
-/// Who runs this, also through sudo.
-fn user() -> String {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME")).unwrap_or_else(|| "the command line".to_owned())
 }

@@ -1,7 +1,7 @@
 //! `decant status`: phases, tiers and outbox on one screen.
 
 use super::{
-    Exit, Failure, Global, Output,
+    Exit, Failure, Global, Output, backfill,
     client::{self, Client},
     text::{ago, count, length, plain, table},
 };
@@ -56,6 +56,9 @@ fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> Stri
                 Some(trouble) => styled("31", &plain(trouble)),
             },
         );
+    }
+    if let Some(run) = &stash.backfill {
+        row("backfill", backfill::text::brief(run, now_unix_ms));
     }
     for shard in &figures.shards {
         row(&format!("redis {}", plain(&shard.name)), shard_text(shard, figures.redis_in_use, styled));

@@ -3,6 +3,7 @@
 use crate::redis_server::RedisServer;
 use decant::{
     admin::{Admin, AdminParts},
+    backfill::{Backfill, BackfillSettings},
     codec::{
         key::Key,
         transcode::{Serialization as Codec, Transcoder},
@@ -85,10 +86,15 @@ impl Stage {
         if options.looks {
             tasks.spawn(mover.stash().clone().watch_shard(0, stop.clone()));
         }
+        let settings =
+            BackfillSettings { limits: Default::default(), harmless: Duration::from_secs(1), default_ttl_s: 3600 };
+        let backfill = Backfill::open(mover.clone(), &state, settings);
+        tasks.spawn(backfill.clone().run(stop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let admin = Admin::new(AdminParts {
             movers: vec![mover.clone()],
+            backfills: vec![backfill],
             metrics: Arc::new(|| "decant_test 1\n".to_owned()),
             token: options.token.map(Secret::new),
             about: About::this_build(),
@@ -132,6 +138,7 @@ fn config(redis: &str, kask: &str, phase: Phase) -> StashConfig {
             timeout: Duration::from_millis(400),
             after_loss: AfterLoss::Serve,
         }),
+        backfill: Default::default(),
         outbox: OutboxConfig::default(),
     }
 }
