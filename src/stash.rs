@@ -7,6 +7,7 @@ pub mod inspect;
 mod looker;
 mod metrics;
 pub mod mover;
+mod neighbours;
 pub mod sample;
 mod shadow;
 mod shards;
@@ -29,6 +30,8 @@ use alone::LoneWrite;
 pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
 pub use metrics::{Reads, StashMetrics};
+use neighbours::Heard;
+pub use neighbours::Neighbour;
 use std::{
     sync::{
         Arc,
@@ -61,6 +64,10 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// What other decants said on each shard.
+    heard: Vec<Heard>,
+    /// Where the phase is recorded: `file` or `etcd`.
+    store: &'static str,
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
@@ -82,6 +89,8 @@ pub struct StashParts {
     pub shards: usize,
     pub places_max: usize,
     pub tasks: TaskTracker,
+    /// Where the phase is recorded: `file` or `etcd`.
+    pub store: &'static str,
 }
 
 impl Stash {
@@ -92,6 +101,8 @@ impl Stash {
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            heard: (0..parts.shards).map(|_| Heard::default()).collect(),
+            store: parts.store,
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(parts.places_max)),

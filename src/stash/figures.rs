@@ -1,6 +1,6 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
-use super::{Reads, Stash, alone::AloneFigures};
+use super::{Neighbour, Reads, Stash, alone::AloneFigures};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -47,6 +47,9 @@ pub struct StashFigures {
     /// Writes to Kask alone, with Redis out of reach, that are not healed yet.
     #[serde(default)]
     pub alone: AloneFigures,
+    /// Other decants on the same shards, by name.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
 }
 
 impl Stash {
@@ -63,6 +66,7 @@ impl Stash {
             keys_pending: self.keys_pending(),
             reads: self.metrics.reads(),
             alone: self.site.world.alone.figures(),
+            neighbours: self.neighbours(),
         }
     }
 
