@@ -17,6 +17,7 @@
 
 mod calls;
 mod damaged;
+mod many;
 mod members;
 mod names;
 mod peek;
@@ -26,6 +27,7 @@ mod shard_state;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
+pub use many::{Life, Weight};
 pub use members::{Announced, Announcement};
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
