@@ -12,6 +12,8 @@ pub mod sample;
 mod shadow;
 mod shards;
 mod tiers;
+pub mod traffic;
+mod watch_traffic;
 
 use crate::{
     codec::key::Key,
@@ -34,7 +36,7 @@ use neighbours::Heard;
 pub use neighbours::Neighbour;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -42,6 +44,7 @@ use std::{
 pub use tiers::Tiers;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
+use traffic::Traffic;
 
 tokio::task_local! {
     /// Of the request being served: what goes along to Kask. Background work of a request carries it on.
@@ -68,6 +71,8 @@ pub struct Stash {
     heard: Vec<Heard>,
     /// Where the phase is recorded: `file` or `etcd`.
     store: &'static str,
+    /// A `std` mutex: held to keep one sample, or to read a window.
+    traffic: Mutex<Traffic>,
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
@@ -95,6 +100,7 @@ pub struct StashParts {
 
 impl Stash {
     pub fn new(config: &StashConfig, parts: StashParts) -> Arc<Stash> {
+        let traffic = Traffic::new(parts.tiers.now(), parts.metrics.totals());
         let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
         Arc::new(Stash {
             name: config.name.clone(),
@@ -103,6 +109,7 @@ impl Stash {
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
             heard: (0..parts.shards).map(|_| Heard::default()).collect(),
             store: parts.store,
+            traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(parts.places_max)),
