@@ -6,7 +6,8 @@
 //! app                      the only place that builds: config -> listeners, tasks, drain
 //! admin  preflight         the operator's listener; every tier of a config tried once
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
-//! outbox  kask_server      intents, records and fence on Redis; the embedded Kask
+//! scan                     walks the keys of a shard of Redis, page by page
+//! outbox  kask_server  fleet   intents, records and fence on Redis; the embedded Kask; where the phase is recorded
 //! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
 //! http  telemetry          accept loop, limits, drain; logs and metrics
 //! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
@@ -19,12 +20,14 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod dialect;
+pub mod fleet;
 pub mod http;
 pub mod kask_server;
 pub mod outbox;
 pub mod phase;
 pub mod preflight;
 pub mod protocol;
+pub mod scan;
 pub mod stash;
 pub mod telemetry;
 pub mod tier;

@@ -26,6 +26,10 @@ pub struct Setup {
     /// The program: a mutated one, perhaps.
     pub decant: PathBuf,
     pub redis_url: String,
+    /// Names of the shards, and the lines of each; none: one, at `redis_url`.
+    pub shards: Vec<(String, String)>,
+    /// More lines for `[stash.echoseen.redis]`.
+    pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
     pub phase: &'static str,
@@ -44,6 +48,8 @@ impl Setup {
         Setup {
             decant: env!("CARGO_BIN_EXE_decant").into(),
             redis_url: redis.url(),
+            shards: Vec::new(),
+            redis: String::new(),
             kask_url: None,
             phase,
             serialization: "json",
@@ -60,6 +66,8 @@ impl Setup {
         Setup {
             decant: env!("CARGO_BIN_EXE_decant").into(),
             redis_url: String::new(),
+            shards: Vec::new(),
+            redis: String::new(),
             kask_url: None,
             phase: "kask-only",
             serialization: "json",
@@ -76,6 +84,16 @@ impl Setup {
         Setup { kask_url: Some(kask.url()), ..self }
     }
 
+    /// On several servers, as `shard01`, `shard02` and so on, which is also what is hashed.
+    pub fn with_shards(self, servers: &[&RedisServer], distribution: &str) -> Setup {
+        let shards = servers
+            .iter()
+            .enumerate()
+            .map(|(i, server)| (format!("shard{:02}", i + 1), format!("url = \"{}\"\n", server.url())));
+        let redis = format!("{}distribution = \"{distribution}\"\n", self.redis);
+        Setup { shards: shards.collect(), redis, ..self }
+    }
+
     fn config(&self, dir: &TempDir) -> String {
         let kask = match &self.kask_url {
             None => "embedded = true".to_owned(),
@@ -86,9 +104,13 @@ impl Setup {
             std::fs::write(&path, key).unwrap();
             format!("hmac_key_file = \"{}\"", path.display())
         });
-        let redis = match self.redis_url.as_str() {
-            "" => String::new(),
-            url => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n"),
+        let redis = match (self.redis_url.as_str(), self.shards.as_slice()) {
+            ("", []) => String::new(),
+            (url, []) => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n{}", self.redis),
+            (_, shards) => {
+                let of = |(name, lines): &(String, String)| format!("[stash.echoseen.redis.shards.{name}]\n{lines}");
+                format!("[stash.echoseen.redis]\n{}{}", self.redis, shards.iter().map(of).collect::<String>())
+            }
         };
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
