@@ -10,7 +10,7 @@ mod script;
 mod url;
 pub mod value;
 
-use super::breaker::{Asker, LiveBreaker, Outcome, Rules};
+use super::breaker::{Asker, LiveBreaker, Outcome, Rules, Standing};
 use super::metrics::OpMetrics;
 use link::{Link, State};
 use redis::aio::MultiplexedConnection;
@@ -121,6 +121,11 @@ impl Shard {
     /// Whether there is a connection that answered when it was made and has not been found dead since.
     pub fn is_up(&self) -> bool {
         self.state.borrow().live().is_some()
+    }
+
+    /// Whether there is a connection, and Redis does not count as away.
+    pub fn answers(&self) -> bool {
+        self.is_up() && self.breaker.standing() == Standing::Closed
     }
 
     /// Whether Redis counts as away.
