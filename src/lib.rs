@@ -6,6 +6,7 @@
 //! app                      the only place that builds: config -> listeners, tasks, drain
 //! admin  preflight         the operator's listener; every tier of a config tried once
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
+//! scan                     walks the keys of a shard of Redis, page by page
 //! outbox  kask_server      intents, records and fence on Redis; the embedded Kask
 //! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
 //! http  telemetry          accept loop, limits, drain; logs and metrics
@@ -25,6 +26,7 @@ pub mod outbox;
 pub mod phase;
 pub mod preflight;
 pub mod protocol;
+pub mod scan;
 pub mod stash;
 pub mod telemetry;
 pub mod tier;

@@ -26,4 +26,4 @@ pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
-pub use shard_state::{Damaged, Raised, ShardLook};
+pub use shard_state::{Damaged, Raised, ShardFault, ShardLook};

@@ -71,6 +71,7 @@ pub struct Stash {
     tasks: TaskTracker,
     look_every: Duration,
     redis_timeout: Duration,
+    default_ttl_s: u64,
 }
 
 /// What [`Stash::new`] is built from besides the config.
@@ -98,6 +99,7 @@ impl Stash {
             tasks: parts.tasks,
             look_every: config.outbox.look_every,
             redis_timeout: config.redis.as_ref().map_or(Duration::from_millis(400), |redis| redis.timeout),
+            default_ttl_s: config.default_ttl_s,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The admin API's documents, as the server writes them and the command line reads them.
 
 use crate::{
+    codec::show::rfc3339,
     phase::{
         Phase,
         guard::Guard,
@@ -9,7 +10,6 @@ use crate::{
     stash::StashFigures,
 };
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,24 +190,9 @@ impl From<&Guard> for GuardView {
     }
 }
 
-/// The last millisecond that RFC 3339 can tell: the end of the year 9999.
-const RFC3339_MS_MAX: u64 = 253_402_300_799_999;
-
-/// `2026-01-31T12:00:00.000Z`, from milliseconds since 1970.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.min(RFC3339_MS_MAX));
-    humantime::format_rfc3339_millis(time).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn any_time_can_be_told() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
-    }
 
     #[test]
     fn a_stash_without_a_record_is_read_back() {

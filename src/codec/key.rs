@@ -30,6 +30,20 @@ pub enum KeyFault {
     NotUtf8,
 }
 
+impl KeyFault {
+    /// As metrics and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyFault::Empty => "empty",
+            KeyFault::TooLong => "too_long",
+            KeyFault::BadEscape => "bad_escape",
+            KeyFault::Slash => "slash",
+            KeyFault::Dots => "dots",
+            KeyFault::NotUtf8 => "not_utf8",
+        }
+    }
+}
+
 impl Key {
     /// A key from its decoded bytes, unchecked: for keys that come from a store.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Key {
@@ -38,14 +52,22 @@ impl Key {
 
     /// The key that a URL's path segment spells: percent-decoded exactly once, `+` is a plus.
     pub fn from_url(path_segment: &[u8]) -> Result<Key, KeyFault> {
-        let bytes = percent_decode(path_segment)?;
-        match bytes.as_slice() {
-            b"" => Err(KeyFault::Empty),
-            _ if bytes.len() > KEY_BYTES_MAX => Err(KeyFault::TooLong),
-            b"." | b".." => Err(KeyFault::Dots),
-            _ if bytes.contains(&b'/') => Err(KeyFault::Slash),
-            _ if std::str::from_utf8(&bytes).is_err() => Err(KeyFault::NotUtf8),
-            _ => Ok(Key(bytes.into())),
+        let key = Key(percent_decode(path_segment)?.into());
+        match key.fault() {
+            Some(fault) => Err(fault),
+            None => Ok(key),
+        }
+    }
+
+    /// Why Kask cannot have such a key; a store can hold any.
+    pub fn fault(&self) -> Option<KeyFault> {
+        match self.0.as_ref() {
+            b"" => Some(KeyFault::Empty),
+            bytes if bytes.len() > KEY_BYTES_MAX => Some(KeyFault::TooLong),
+            b"." | b".." => Some(KeyFault::Dots),
+            bytes if bytes.contains(&b'/') => Some(KeyFault::Slash),
+            bytes if std::str::from_utf8(bytes).is_err() => Some(KeyFault::NotUtf8),
+            _ => None,
         }
     }
 

@@ -7,16 +7,14 @@ use crate::{
         World,
         world::{KaskGot, Millis, Seen, Stored},
     },
-    tier::redis::value::{OddReply, as_array, as_bytes, element},
+    scan::{Place, Step, Walk},
 };
 use bytes::Bytes;
 use std::{collections::HashSet, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Keys compared at most, over all shards.
 const SAMPLE_KEYS_MAX: usize = 1_000;
-/// Keys asked of one SCAN.
-const SCAN_COUNT: usize = 250;
 /// Everything for one sample; half of it for finding keys.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -51,31 +49,18 @@ pub async fn take(stash: &Stash) -> Result<Sample, String> {
 async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> Result<HashSet<Key>, String> {
     let mut keys = HashSet::new();
     let Some(outbox) = &stash.site.world.outbox else { return Ok(keys) };
-    let mut cursor = b"0".to_vec();
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor.as_slice()).arg("COUNT").arg(SCAN_COUNT);
-        let failed = |why: String| format!("SCAN on shard {}: {why}", stash.shard_name(shard));
-        let reply = outbox.shards()[shard].command(scan, until).await.map_err(|fault| failed(fault.to_string()))?;
-        let step = || {
-            let items = as_array(&reply)?;
-            Ok((as_bytes(element(items, 0)?)?, as_array(element(items, 1)?)?))
-        };
-        let (next, found) = step().map_err(|odd: OddReply| failed(odd.to_string()))?;
-        for name in found.iter().filter_map(|name| as_bytes(name).ok()) {
-            let Some(key) = name.strip_prefix(outbox.map().prefix()).map(|key| Key::from_bytes(key.to_vec())) else {
-                continue;
-            };
-            if keys.len() < most && !key.is_reserved() && !key.as_bytes().ends_with(b":lock") {
-                keys.insert(key);
-            }
-        }
-        cursor = next.to_vec();
-        let out_of_time = Instant::now() >= until && !keys.is_empty();
-        if cursor == b"0" || keys.len() >= most || out_of_time {
-            return Ok(keys);
+    let mut walk = Walk::new(outbox.clone(), shard, Place::Start, None);
+    while keys.len() < most {
+        match timeout_at(until, walk.next()).await {
+            Ok(Ok(Step::Page(page))) => keys.extend(page.keys.into_iter().take(most - keys.len())),
+            Ok(Ok(Step::BegunAgain)) => {}
+            Ok(Ok(Step::End)) => break,
+            Err(_) if !keys.is_empty() => break,
+            Ok(Err(fault)) => return Err(format!("SCAN on shard {}: {fault}", stash.shard_name(shard))),
+            Err(_) => return Err(format!("SCAN on shard {} gave no key in time", stash.shard_name(shard))),
         }
     }
+    Ok(keys)
 }
 
 /// Redis is read before and after Kask: only what nobody wrote meanwhile, and nobody is copying, counts.

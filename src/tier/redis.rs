@@ -53,6 +53,13 @@ pub enum RedisFailure {
     Refused { code: String, detail: String },
 }
 
+impl RedisFailure {
+    /// Of an error that stands in a pipeline in place of a reply.
+    pub fn refused(error: &redis::ServerError) -> RedisFailure {
+        refused(Some(error.code()), error.details())
+    }
+}
+
 /// One Redis of a stash.
 pub struct Shard {
     /// The name in the config.
@@ -242,7 +249,7 @@ impl Shard {
 
     async fn send(&self, asker: Asker, cmd: &Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
         match self.call(asker, deadline, async |mut connection| connection.send_packed_command(cmd).await).await? {
-            Value::ServerError(error) => Err(refused(Some(error.code()), error.details())),
+            Value::ServerError(error) => Err(RedisFailure::refused(&error)),
             value => Ok(value),
         }
     }

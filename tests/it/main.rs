@@ -21,6 +21,7 @@ mod moves;
 mod phases;
 mod php_differential;
 mod redis_server;
+mod scan;
 mod scripts;
 mod simulation;
 mod support;

@@ -65,6 +65,12 @@ pub fn element(items: &[Value], index: usize) -> Result<&Value, OddReply> {
     items.get(index).ok_or(OddReply { wanted: "a longer array", got: "a short one" })
 }
 
+impl OddReply {
+    pub fn new(wanted: &'static str, got: &'static str) -> OddReply {
+        OddReply { wanted, got }
+    }
+}
+
 fn odd(wanted: &'static str, got: &Value) -> OddReply {
     let got = match got {
         Value::Nil => "nil",
