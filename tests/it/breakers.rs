@@ -151,6 +151,7 @@ fn in_kask_first_a_redis_that_hangs_costs_no_read_that_kask_can_answer_and_write
     let stage = stage("kask-first");
     assert_eq!(statuses(&many(&stage.decant, "POST", KEYS)), [201]);
     stage.decant.wait_drained(&stage.redis);
+    wait_until("nothing is known as pending", || stage.decant.metric("decant_keys_pending", &[]) == 0.0);
     stage.redis.sigstop();
     wait_until("Redis counts as away", || stage.breaker("redis") != "closed");
     assert_eq!(statuses(&many(&stage.decant, "GET", KEYS)), [200]);
