@@ -5,7 +5,7 @@ use crate::{
     phase::{
         Phase,
         guard::Guard,
-        record::{PhaseRecord, State},
+        record::{Measured, PhaseRecord, State},
     },
     stash::StashFigures,
 };
@@ -41,6 +41,9 @@ pub struct StashView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordView {
     pub phase: Phase,
+    /// The phase before; none: the first one, or one learned from a fence.
+    #[serde(default)]
+    pub from: Option<Phase>,
     pub version: u64,
     pub state: State,
     /// When the move began, RFC 3339.
@@ -49,6 +52,9 @@ pub struct RecordView {
     pub by: String,
     pub reason: String,
     pub forced: bool,
+    /// The guards as they were measured when the move began; of a forced move, those that are not ok were overridden.
+    #[serde(default)]
+    pub guards: Vec<Measured>,
     /// The decant that the fence names.
     pub member: String,
     /// Since when writes have gone past Kask; none: it has every write.
@@ -165,6 +171,7 @@ impl From<&PhaseRecord> for RecordView {
     fn from(record: &PhaseRecord) -> RecordView {
         RecordView {
             phase: record.phase,
+            from: record.from,
             version: record.version,
             state: record.state,
             since: rfc3339(record.since_unix_ms),
@@ -172,6 +179,7 @@ impl From<&PhaseRecord> for RecordView {
             by: record.by.clone(),
             reason: record.reason.clone(),
             forced: record.forced,
+            guards: record.guards.clone(),
             member: record.member.clone(),
             kask_stale_since: record.kask_stale_since_unix_ms.map(rfc3339),
             mirror_unclean_since: record.mirror_unclean_since_unix_ms.map(rfc3339),

@@ -4,10 +4,11 @@ use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
     codec::transcode::Transcoder,
     config::{Config, Distribution, KaskEndpoint, RedisConfig, StashConfig},
+    fleet::FileStore,
     http::Limits,
     kask_server::{self, Options, RedbStore, Running},
     outbox::{Outbox, OutboxSettings},
-    phase::record::RecordFile,
+    phase::file::RecordFile,
     protocol::{Belief, Beliefs, Fence},
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
@@ -74,10 +75,11 @@ pub async fn stash(
         tasks: tasks.clone(),
     };
     let file = RecordFile::new(&state.path, &config.name);
-    if let Some(record) = file.load()?.filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
+    let store = FileStore::open(file)?;
+    if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
         return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
     }
-    let mover = Mover::open(Stash::new(config, parts), file, state.member.clone(), config.phase)?;
+    let mover = Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase);
     Ok(Built { mover, kask })
 }
 

@@ -12,13 +12,11 @@ use decant::{
         RedisUrl as ConfigUrl, Replication, Secret, Serialization, ShardConfig, StashConfig,
     },
     dialect::{About, Answer, Context, KeyValue as _, Operation, Verb},
+    fleet::FileStore,
     http::{Limits, serve},
     kask_server::{self, RedbStore},
     outbox::{Outbox, OutboxSettings},
-    phase::{
-        Phase,
-        record::{RecordFile, State},
-    },
+    phase::{Phase, file::RecordFile, record::State},
     protocol::{Belief, Beliefs, Fence},
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
@@ -164,7 +162,8 @@ fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskT
         tasks: tasks.clone(),
     };
     let file = RecordFile::new(state, "echoseen");
-    Mover::open(Stash::new(&config, parts), file, options.member.to_owned(), options.phase).unwrap()
+    let store = FileStore::open(file).unwrap();
+    Mover::new(Stash::new(&config, parts), store, options.member.to_owned(), options.phase)
 }
 
 /// One decant at work.
