@@ -16,6 +16,7 @@
 
 mod calls;
 mod damaged;
+mod many;
 mod names;
 mod peek;
 mod reply;
@@ -24,6 +25,7 @@ mod shard_state;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
+pub use many::{Life, Weight};
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
 pub use shard_state::{Damaged, Raised, ShardFault, ShardLook};

@@ -9,11 +9,11 @@ use crate::{
     codec::{key::Key, transcode::Transcoder},
     protocol::world::{Applied, Claimed, Content, Owned, Refusal, Seen, Settled, Stored, Taken, Token, Unheard},
     tier::{
-        redis::{Script, Shard},
+        redis::{Script, Shard, value::OddReply},
         shards::ShardMap,
     },
 };
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use tokio::time::Instant;
 
 /// Lengths and counts of one stash's outbox.
@@ -72,12 +72,18 @@ impl Outbox {
         args: &[&[u8]],
         until: Instant,
     ) -> Result<redis::Value, crate::tier::redis::RedisFailure> {
+        let keys = self.keys_of(key);
+        self.shards[self.map.shard_of(key)].script(script, &keys.each_ref().map(Cow::as_ref), args, until).await
+    }
+
+    /// What a script of one key is given as KEYS.
+    pub(super) fn keys_of(&self, key: &Key) -> [Cow<'_, [u8]>; 7] {
         let value_key = self.map.redis_key(key);
         let record_key = self.names.record(&value_key);
         let names = &self.names;
-        let keys: [&[u8]; 7] =
-            [&value_key, &record_key, &names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
-        self.shards[self.map.shard_of(key)].script(script, &keys, args, until).await
+        let shared = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
+        let [to_kask, to_redis, damaged, fence, generation] = shared.map(|name| Cow::Borrowed(name.as_slice()));
+        [Cow::Owned(value_key), Cow::Owned(record_key), to_kask, to_redis, damaged, fence, generation]
     }
 
     async fn begin(
@@ -145,17 +151,25 @@ impl Outbox {
 
     pub async fn read(&self, key: &Key, fence: &str, until: Instant) -> Result<Seen, Refusal> {
         let reply = self.begin(&scripts::READ, key, &[fence.as_bytes()], until).await?;
-        Ok(Seen { record: reply.record(1).map_err(odd)?, value: reply.stored(3, &self.transcoder).map_err(odd)? })
+        self.seen(&reply).map_err(odd)
+    }
+
+    pub(super) fn seen(&self, reply: &Reply) -> Result<Seen, OddReply> {
+        Ok(Seen { record: reply.record(1)?, value: reply.stored(3, &self.transcoder)? })
     }
 
     pub async fn take(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<Taken, Refusal> {
         let token = token_text(intent);
         let reply =
             self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
-        Ok(match (reply.text(0).map_err(odd)?, reply.stored(0, &self.transcoder).map_err(odd)?) {
+        self.taken(&reply).map_err(odd)
+    }
+
+    pub(super) fn taken(&self, reply: &Reply) -> Result<Taken, OddReply> {
+        Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
             ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
             (_, Stored::Absent) => Taken::Nothing,
-            (_, value) => Taken::Value { value, generation: reply.number(2).map_err(odd)? },
+            (_, value) => Taken::Value { value, generation: reply.number(2)? },
         })
     }
 
@@ -163,14 +177,15 @@ impl Outbox {
         let (token, generation) = (token_text(intent), generation.to_string());
         let args: [&[u8]; 3] = [key.as_bytes(), token.as_bytes(), generation.as_bytes()];
         let reply = self.finish(&scripts::SETTLE, key, &args, until).await?;
-        let read = || -> Result<Settled, crate::tier::redis::value::OddReply> {
-            Ok(match reply.text(0)? {
-                "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
-                "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
-                _ => Settled::Lost,
-            })
-        };
-        read().map_err(odd_unheard)
+        self.settled(&reply).map_err(odd_unheard)
+    }
+
+    pub(super) fn settled(&self, reply: &Reply) -> Result<Settled, OddReply> {
+        Ok(match reply.text(0)? {
+            "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
+            "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
+            _ => Settled::Lost,
+        })
     }
 
     pub async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<(), Refusal> {
@@ -194,7 +209,7 @@ impl Outbox {
         let mut args: Vec<&[u8]> = vec![key.as_bytes(), token.as_bytes(), lease.as_bytes()];
         args.extend(expired.iter().map(String::as_bytes));
         let reply = self.finish(&scripts::CLAIM, key, &args, until).await?;
-        let read = || -> Result<Claimed, crate::tier::redis::value::OddReply> {
+        let read = || -> Result<Claimed, OddReply> {
             Ok(match reply.text(0)? {
                 "kask" => Claimed::ToKask { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
                 "redis" => Claimed::ToRedis,

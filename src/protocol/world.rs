@@ -222,6 +222,26 @@ pub trait World: Send + Sync + 'static {
         generation: u64,
         until: Millis,
     ) -> impl Future<Output = Result<Settled, Unheard>> + Send;
+    /// READ of several keys of one shard, in their order.
+    fn read_many(
+        &self,
+        keys: &[Key],
+        fence: &str,
+        until: Millis,
+    ) -> impl Future<Output = Vec<Result<Seen, Refusal>>> + Send;
+    /// TAKE of several keys of one shard, in their order.
+    fn take_many(
+        &self,
+        keys: &[(Key, Token)],
+        fence: &str,
+        until: Millis,
+    ) -> impl Future<Output = Vec<Result<Taken, Refusal>>> + Send;
+    /// SETTLE of several keys of one shard, in their order; with the generation that was copied.
+    fn settle_many(
+        &self,
+        copies: &[(Key, Token, u64)],
+        until: Millis,
+    ) -> impl Future<Output = Vec<Result<Settled, Unheard>>> + Send;
     fn mark(
         &self,
         key: &Key,

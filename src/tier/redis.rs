@@ -223,6 +223,42 @@ impl Shard {
         result
     }
 
+    /// A script for several keys in one go, and one result for each call, given as KEYS and ARGV. As with [`Shard::script`]
+    /// only those that surely did not run are sent once more.
+    pub async fn script_many<K: AsRef<[u8]>, const N: usize>(
+        &self,
+        script: &'static Script,
+        calls: Vec<([K; N], Vec<Vec<u8>>)>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, RedisFailure>>, RedisFailure> {
+        let ask = |(keys, args): &([K; N], Vec<Vec<u8>>), ask: &mut Pipeline| {
+            let call = ask.cmd("EVALSHA").arg(script.sha()).arg(N);
+            for key in keys {
+                call.arg(key.as_ref());
+            }
+            call.arg(args);
+        };
+        let mut all = Pipeline::with_capacity(calls.len());
+        calls.iter().for_each(|call| ask(call, &mut all));
+        let mut answers: Vec<_> = self.pipeline(all, deadline).await?.into_iter().map(done).collect();
+        let unknown = |answer: &Result<Value, RedisFailure>| matches!(answer, Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT");
+        let again: Vec<usize> = (0..answers.len()).filter(|i| unknown(&answers[*i])).collect();
+        if again.is_empty() {
+            return Ok(answers);
+        }
+        let mut rest = Pipeline::with_capacity(again.len());
+        again.iter().for_each(|i| ask(&calls[*i], &mut rest));
+        let late = match self.load(Asker::Reluctant, script, deadline).await {
+            Ok(()) => self.pipeline(rest, deadline).await.map(|answers| answers.into_iter().map(done).collect()),
+            Err(failure) => Err(failure),
+        };
+        let late = late.unwrap_or_else(|failure| vec![Err(failure); again.len()]);
+        for (i, answer) in again.into_iter().zip(late) {
+            answers[i] = answer;
+        }
+        Ok(answers)
+    }
+
     async fn evalsha(
         &self,
         asker: Asker,
@@ -237,12 +273,17 @@ impl Shard {
             Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT" => {}
             result => return result,
         }
+        self.load(asker, script, deadline).await?;
+        self.send(asker, &call, deadline).await
+    }
+
+    /// Makes a script known. Whatever becomes of this, the script itself was not sent.
+    async fn load(&self, asker: Asker, script: &Script, deadline: Instant) -> Result<(), RedisFailure> {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(script.source);
         match self.send(asker, &load, deadline).await {
-            Ok(_) => self.send(asker, &call, deadline).await,
+            Ok(_) => Ok(()),
             Err(refused @ RedisFailure::Refused { .. }) => Err(refused),
-            // Whatever became of the load, the script itself was not sent again.
             Err(failure) => Err(RedisFailure::Away { detail: format!("the script could not be loaded: {failure}") }),
         }
     }
@@ -352,6 +393,14 @@ impl Drop for Shard {
 fn refused(code: Option<&str>, detail: Option<&str>) -> RedisFailure {
     let bounded = |text: Option<&str>| text.unwrap_or_default().chars().take(DETAIL_CHARS_MAX).collect();
     RedisFailure::Refused { code: bounded(code), detail: bounded(detail) }
+}
+
+/// An error in a pipeline stands in its answer's place.
+fn done(value: Value) -> Result<Value, RedisFailure> {
+    match value {
+        Value::ServerError(error) => Err(RedisFailure::refused(&error)),
+        value => Ok(value),
+    }
 }
 
 fn outcome<T>(result: &Result<T, RedisFailure>) -> &'static str {

@@ -109,20 +109,29 @@ impl Pair {
             }
             3 => {
                 let fence = self.fence().to_text();
-                assert_eq!(self.lua.read(&key, &fence, until).await, self.model.read(&key, &fence, 0));
+                let lua = match self.random.bool() {
+                    true => self.lua.read(&key, &fence, until).await,
+                    false => self.lua.read_many(0, std::slice::from_ref(&key), &fence, until).await.remove(0),
+                };
+                assert_eq!(lua, self.model.read(&key, &fence, 0));
                 self.done.push("read");
             }
             4..6 => {
                 let (fence, intent) = (self.fence().to_text(), self.new_token(&key));
-                assert_eq!(self.lua.take(&key, &fence, intent, until).await, self.model.take(&key, &fence, intent, 0));
+                let lua = match self.random.bool() {
+                    true => self.lua.take(&key, &fence, intent, until).await,
+                    false => self.lua.take_many(0, &[(key.clone(), intent)], &fence, until).await.remove(0),
+                };
+                assert_eq!(lua, self.model.take(&key, &fence, intent, 0));
                 self.done.push("take");
             }
             6..8 => {
                 let (intent, generation) = (self.token(&key), self.generation(&key));
-                assert_eq!(
-                    self.lua.settle(&key, intent, generation, until).await,
-                    Ok(self.model.settle(&key, intent, generation, 0))
-                );
+                let lua = match self.random.bool() {
+                    true => self.lua.settle(&key, intent, generation, until).await,
+                    false => self.lua.settle_many(0, &[(key.clone(), intent, generation)], until).await.remove(0),
+                };
+                assert_eq!(lua, Ok(self.model.settle(&key, intent, generation, 0)));
                 self.done.push("settle");
             }
             8 => {
