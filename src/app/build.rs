@@ -3,7 +3,7 @@
 use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
     codec::transcode::Transcoder,
-    config::{Config, Distribution, KaskEndpoint, RedisConfig, StashConfig},
+    config::{Config, KaskEndpoint, RedisConfig, StashConfig},
     fleet::FileStore,
     http::Limits,
     kask_server::{self, Options, RedbStore, Running},
@@ -14,7 +14,7 @@ use crate::{
     tier::{
         kask::KaskTier,
         redis::{RedisUrl, Shard},
-        shards::{self, ShardMap, ShardPlace},
+        shards::ShardMap,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -123,18 +123,12 @@ async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, Ca
 
 fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFault> {
     let mut shards = Vec::new();
-    let mut places = Vec::new();
     for shard in &redis.shards {
         let url = RedisUrl::parse(shard.url.expose())
             .map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
-        places.push(ShardPlace { name: shard.name.clone(), address: url.address() });
         shards.push(Arc::new(Shard::new(&shard.name, url, &config.name)));
     }
-    let distribution = match redis.distribution {
-        Distribution::Single => shards::Distribution::Single,
-    };
-    let map = ShardMap::new(distribution, places, &redis.prefix)
-        .map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
+    let map = ShardMap::of(redis).map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
     let hmac_key = config.hmac_key.as_ref().map(|key| key.expose().to_vec());
     let settings = OutboxSettings {
         ttl_s: config.default_ttl_s,

@@ -23,6 +23,7 @@ mod php_differential;
 mod redis_server;
 mod scan;
 mod scripts;
+mod shards;
 mod simulation;
 mod support;
 mod tier_kask;

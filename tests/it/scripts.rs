@@ -4,6 +4,7 @@ use crate::{redis_server::RedisServer, simulation::shard::Shard as Model};
 use bytes::Bytes;
 use decant::{
     codec::{envelope::Serialization, key::Key, transcode::Transcoder},
+    config::Distribution,
     outbox::{Outbox, OutboxSettings, Raised},
     phase::Phase,
     protocol::{
@@ -13,7 +14,7 @@ use decant::{
     },
     tier::{
         redis::{RedisUrl, Shard},
-        shards::{Distribution, ShardMap, ShardPlace},
+        shards::{ShardMap, ShardPlace},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -26,8 +27,7 @@ const TRIES_MAX: u32 = crate::simulation::shard::TRIES_MAX;
 
 fn outbox(redis: &RedisServer, lease_ms: u64) -> Outbox {
     let url = RedisUrl::parse(&redis.url()).unwrap();
-    let place = ShardPlace { name: "main".into(), address: url.address() };
-    let map = ShardMap::new(Distribution::Single, vec![place], "prefix:").unwrap();
+    let map = ShardMap::new(Distribution::Single, vec![ShardPlace::named("main")], "prefix:").unwrap();
     let shard = Arc::new(Shard::new("main", url, "stash"));
     shard.open();
     let settings = OutboxSettings { ttl_s: 1_000_000, lease_ms, tries_max: TRIES_MAX, look_max: 100_000 };

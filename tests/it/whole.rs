@@ -23,6 +23,10 @@ pub const BASE: &str = "/echoseen/v1/";
 #[derive(Clone)]
 pub struct Setup {
     pub redis_url: String,
+    /// Names of the shards, and the lines of each; none: one, at `redis_url`.
+    pub shards: Vec<(String, String)>,
+    /// More lines for `[stash.echoseen.redis]`.
+    pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
     pub phase: &'static str,
@@ -40,6 +44,8 @@ impl Setup {
     pub fn new(redis: &RedisServer, phase: &'static str) -> Setup {
         Setup {
             redis_url: redis.url(),
+            shards: Vec::new(),
+            redis: String::new(),
             kask_url: None,
             phase,
             serialization: "json",
@@ -55,6 +61,8 @@ impl Setup {
     pub fn without_redis() -> Setup {
         Setup {
             redis_url: String::new(),
+            shards: Vec::new(),
+            redis: String::new(),
             kask_url: None,
             phase: "kask-only",
             serialization: "json",
@@ -71,6 +79,16 @@ impl Setup {
         Setup { kask_url: Some(kask.url()), ..self }
     }
 
+    /// On several servers, as `shard01`, `shard02` and so on, which is also what is hashed.
+    pub fn with_shards(self, servers: &[&RedisServer], distribution: &str) -> Setup {
+        let shards = servers
+            .iter()
+            .enumerate()
+            .map(|(i, server)| (format!("shard{:02}", i + 1), format!("url = \"{}\"\n", server.url())));
+        let redis = format!("{}distribution = \"{distribution}\"\n", self.redis);
+        Setup { shards: shards.collect(), redis, ..self }
+    }
+
     fn config(&self, dir: &TempDir) -> String {
         let kask = match &self.kask_url {
             None => "embedded = true".to_owned(),
@@ -81,9 +99,13 @@ impl Setup {
             std::fs::write(&path, key).unwrap();
             format!("hmac_key_file = \"{}\"", path.display())
         });
-        let redis = match self.redis_url.as_str() {
-            "" => String::new(),
-            url => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n"),
+        let redis = match (self.redis_url.as_str(), self.shards.as_slice()) {
+            ("", []) => String::new(),
+            (url, []) => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n{}", self.redis),
+            (_, shards) => {
+                let of = |(name, lines): &(String, String)| format!("[stash.echoseen.redis.shards.{name}]\n{lines}");
+                format!("[stash.echoseen.redis]\n{}{}", self.redis, shards.iter().map(of).collect::<String>())
+            }
         };
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
