@@ -8,6 +8,7 @@ mod breakers;
 mod cli_config;
 mod crashes;
 mod damaged;
+mod dashboards;
 mod dialect;
 mod edges;
 mod faults;
