@@ -7,6 +7,7 @@ pub mod inspect;
 mod looker;
 mod metrics;
 pub mod mover;
+mod pace;
 pub mod sample;
 mod shadow;
 mod shards;
@@ -48,8 +49,8 @@ tokio::task_local! {
     static FORWARD: Forward;
 }
 
-/// Most read-repairs under way at once in one stash; reads over it are answered without one.
-const REPAIRS_MAX: usize = 256;
+/// Most read-repairs under way at once in one stash, a quarter of the places that Kask has; reads over it are answered without one.
+const REPAIRS_MAX: usize = 64;
 /// Everything for one request, so that an answer is there before the Envoy in front gives up at 2.5 s.
 const BUDGET: Duration = Duration::from_millis(2_400);
 /// How often a write asks again for a key in transit.
