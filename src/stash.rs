@@ -28,6 +28,7 @@ pub use alone::Alone;
 use alone::LoneWrite;
 pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
+use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
 use std::{
     sync::{
@@ -61,6 +62,8 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// One for each shard.
+    shard_metrics: Vec<ShardMetrics>,
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
@@ -86,12 +89,18 @@ pub struct StashParts {
 
 impl Stash {
     pub fn new(config: &StashConfig, parts: StashParts) -> Arc<Stash> {
+        let outbox = parts.tiers.outbox.iter();
+        let shard_metrics = outbox
+            .flat_map(|outbox| outbox.shards())
+            .map(|shard| ShardMetrics::new(&config.name, &shard.name))
+            .collect();
         let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
         Arc::new(Stash {
             name: config.name.clone(),
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            shard_metrics,
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(parts.places_max)),

@@ -57,6 +57,12 @@ pub const METRICS: &[Metric] = &[
     gauge("decant_phase", &["stash", "phase"], "1 for the phase in force, 0 for the others."),
     gauge("decant_keys_pending", STASH, "Keys that are read with care because their tiers may differ."),
     counter("decant_writes_waited_total", STASH, "Writes that waited for a key in transit during a move."),
+    gauge("decant_shard_up", &["stash", "shard"], "1 while this Redis answers."),
+    gauge(
+        "decant_shard_intents",
+        &["stash", "shard"],
+        "The part of decant_outbox_intents that this Redis last showed.",
+    ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
     gauge(
         "decant_mirror_unclean",
