@@ -11,6 +11,8 @@ pub mod sample;
 mod shadow;
 mod shards;
 mod tiers;
+pub mod traffic;
+mod watch_traffic;
 
 use crate::{
     codec::key::Key,
@@ -32,7 +34,7 @@ use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -40,6 +42,7 @@ use std::{
 pub use tiers::Tiers;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
+use traffic::Traffic;
 
 tokio::task_local! {
     /// Of the request being served: what goes along to Kask. Background work of a request carries it on.
@@ -64,6 +67,8 @@ pub struct Stash {
     pub views: Vec<ShardView>,
     /// One for each shard.
     shard_metrics: Vec<ShardMetrics>,
+    /// A `std` mutex: held to keep one sample, or to read a window.
+    traffic: Mutex<Traffic>,
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
@@ -94,6 +99,7 @@ impl Stash {
             .flat_map(|outbox| outbox.shards())
             .map(|shard| ShardMetrics::new(&config.name, &shard.name))
             .collect();
+        let traffic = Traffic::new(parts.tiers.now(), parts.metrics.totals());
         let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
         Arc::new(Stash {
             name: config.name.clone(),
@@ -101,6 +107,7 @@ impl Stash {
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
             shard_metrics,
+            traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(parts.places_max)),
