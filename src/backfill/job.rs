@@ -29,10 +29,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Batches under way at once, over all shards. Together with the keys of a batch this bounds what is open in the outbox and what
-/// is asked of Kask at once: half of the connections that a decant holds to it.
+/// is asked of Kask at once: a quarter of the connections that a decant holds to it.
 pub(super) const BATCHES_AT_ONCE: usize = 4;
 /// Keys of one batch.
-pub(super) const BATCH_KEYS: usize = 32;
+pub(super) const BATCH_KEYS: usize = 16;
 /// Bytes of one batch's values, as they were when it was put together; one value alone may be larger.
 pub(super) const BATCH_BYTES: u64 = 1024 * 1024;
 /// How often a tier that is away is looked at.
@@ -176,19 +176,18 @@ impl Job {
         self.unless_halted(asked.wait_up(Instant::now() + LOOK_EVERY)).await
     }
 
-    /// Whether it is; else one wait for it is over. A read of a key that nobody has tells.
+    /// Whether it is; else one wait for it is over. A read of a key that nobody has is the probe, as soon as one is due.
     async fn kask_is_there(&self) -> Result<bool, Halted> {
-        if !self.stash.metrics.kask_is_away() {
+        let world = &self.stash.site.world;
+        if !world.kask_is_away() {
             return Ok(true);
         }
         let said = self.kask_said.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        let _waiting = self.holds.wait(Holder::Kask, format!("Kask fails: {said}"));
-        let world = &self.stash.site.world;
+        let _waiting = self.holds.wait(Holder::Kask, format!("Kask does not answer: {said}"));
         let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
         let asked = world.kask_get(&probe, world.now() + self.stash.site.settings.budget);
         match self.unless_halted(asked).await? {
-            KaskGot::Error(why) => {
-                self.kask_failed(&why);
+            KaskGot::Error(_) => {
                 self.unless_halted(sleep(LOOK_EVERY)).await?;
                 Ok(false)
             }

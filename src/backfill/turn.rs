@@ -5,7 +5,7 @@ use super::{
     job::Job,
     view::Pulse,
 };
-use crate::stash::load::Readings;
+use crate::{protocol::World, stash::load::Readings};
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 use tokio::time::Instant;
 
@@ -52,7 +52,7 @@ impl Turns {
         let reading = Reading {
             operations: since.count(),
             p95: since.quantile(QUANTILE).unwrap_or_default(),
-            fullness: job.stash.fullness(),
+            fullness: if job.stash.site.world.is_busy() { 1.0 } else { job.stash.fullness() },
             rate,
         };
         let cap = self.brake.turn(&reading);

@@ -5,6 +5,7 @@ mod admin;
 mod alone;
 mod backfill;
 mod bad_input;
+mod breakers;
 mod cli_config;
 mod crashes;
 mod damaged;
