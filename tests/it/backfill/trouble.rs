@@ -164,7 +164,7 @@ fn a_kask_that_is_away_is_waited_for() {
 fn a_shard_that_dies_half_way_is_waited_for_and_walked_again() {
     let redis = RedisServer::with_flags(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut stage = Stage::with(redis, |setup| setup);
-    let all = seed(&stage.redis, 3_000);
+    let all = seed(&stage.redis, 6_000);
     redis_set(&stage.redis, "a/b", php("x"));
     stage.start(json!({ "keys_per_s": 1_000 }));
     wait_until("pages are done", || stage.view()["walked"]["names"].as_u64().unwrap() > 600);
@@ -177,7 +177,7 @@ fn a_shard_that_dies_half_way_is_waited_for_and_walked_again() {
     send(&stage.decant, "PATCH", &json!({ "keys_per_s": 0 }));
     let view = stage.ended("finished");
     let keys = keys(&view);
-    assert_eq!(keys.values().sum::<u64>(), 3_001, "each key counts once: {view:#}");
+    assert_eq!(keys.values().sum::<u64>(), 6_001, "each key counts once: {view:#}");
     assert!(keys["equal"] > 0 && keys["unstorable"] == 1 && view["listed"] == 1, "{view:#}");
     let log = stage.decant.log.lock().unwrap().join("\n");
     assert!(log.contains("another Redis process than before"), "{log}");
