@@ -35,6 +35,9 @@ pub struct StashFigures {
     /// `heal` or `fail`.
     pub on_tier_failure: String,
     pub shadow_share: f64,
+    /// Its last answers were not all failures.
+    #[serde(default)]
+    pub kask_up: bool,
     /// False: in `kask-only` no connection to Redis is held, and no shard is looked at.
     pub redis_in_use: bool,
     pub shards: Vec<ShardFigures>,
@@ -63,6 +66,7 @@ impl Stash {
             replication: if settings.answer_before_copy { "async" } else { "sync" }.to_owned(),
             on_tier_failure: if settings.fail_on_tier_failure { "fail" } else { "heal" }.to_owned(),
             shadow_share: self.shadow_share,
+            kask_up: self.metrics.kask_is_up(),
             redis_in_use: self.redis_is_in_use() && !self.views.is_empty(),
             shards,
             in_flight: self.in_flight(),

@@ -5,6 +5,7 @@ mod admin;
 mod alone;
 mod bad_input;
 mod cli_config;
+mod console;
 mod crashes;
 mod damaged;
 mod dashboards;

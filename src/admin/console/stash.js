@@ -1,0 +1,155 @@
+// One stash, section by section. What decant tells is drawn as it comes; which guards, members or shards there are is its to say.
+
+import { byId, draw, el, fact, mark, say, time } from './dom.js';
+import { count, length, plural } from './text.js';
+
+/** In the order of the migration, with what each reads and writes. */
+export const PHASES = [
+  { name: 'redis-only', reads: 'Redis', writes: 'Redis' },
+  { name: 'dual-write', reads: 'Redis', writes: 'Redis, then Kask' },
+  { name: 'kask-first', reads: 'Kask, then Redis', writes: 'Redis, then Kask' },
+  { name: 'redis-standby', reads: 'Kask', writes: 'Kask, then Redis' },
+  { name: 'kask-only', reads: 'Kask', writes: 'Kask' },
+];
+
+export const position = (phase) => PHASES.findIndex((known) => known.name === phase);
+
+function phases(stash) {
+  const now = position(stash.phase);
+  draw(byId('phases'), [stash.phase, stash.state], () =>
+    PHASES.map((phase, at) => {
+      const where = at < now ? 'past' : at === now ? 'now' : 'ahead';
+      const word = { past: 'left behind', now: stash.state === 'moving' ? 'moving here' : 'in force', ahead: 'ahead' }[where];
+      return el(
+        'li',
+        { class: where, 'aria-current': where === 'now' ? 'step' : null },
+        el('span', { class: 'knot', 'aria-hidden': 'true' }, where === 'past' ? '✓' : where === 'now' ? '●' : String(at + 1)),
+        el('span', { class: 'phase-name' }, phase.name),
+        el('span', { class: 'phase-word' }, word),
+        el('span', { class: 'more' }, `reads ${phase.reads}`),
+        el('span', { class: 'more' }, `writes ${phase.writes}`),
+      );
+    }),
+  );
+}
+
+function record(stash) {
+  draw(byId('record'), [stash.phase, stash.state, stash.since_unix_ms, stash.by, stash.reason, stash.forced], () => {
+    if (!stash.phase) return ['The phase is not confirmed yet: nothing is served.'];
+    const forced = stash.forced ? [el('span', { class: 'tag warn' }, 'forced'), ' '] : [];
+    const moving = stash.state === 'moving' ? [el('span', { class: 'tag warn' }, 'moving'), ' '] : [];
+    return [...moving, ...forced, 'since ', time(stash.since_unix_ms), ', by ', el('b', {}, stash.by), ': ', el('q', {}, stash.reason)];
+  });
+  const ahead = PHASES.slice(position(stash.phase) + 1).map((phase) => phase.name);
+  const left = ahead.length ? `${plural(ahead.length, 'step')} until Redis can go: ${ahead.join(', ')}.` : 'Redis can go: nothing asks it any more.';
+  say(byId('left'), stash.phase ? left : '');
+}
+
+/** decant says what is wrong; this only draws it. True if the list has changed. */
+function attention(stash) {
+  return draw(byId('attention'), stash.attention, () => {
+    if (!stash.attention.length) return [el('li', {}, mark('ok', 'well'), el('span', {}, 'Nothing: all is as it should be.'))];
+    return stash.attention.map((one) => el('li', {}, mark(one.level, one.level === 'bad' ? 'trouble' : 'look at it'), el('span', {}, one.what, el('span', { class: 'more' }, one.todo))));
+  });
+}
+
+function shard(shard, inUse) {
+  const name = `Redis ${shard.name}`;
+  if (!inUse) return fact('none', 'retired', name, 'retired', 'no connection is held');
+  const fence = shard.fence_differs ? `fence ${shard.fence_version}, which this decant does not follow` : shard.fence_version === null ? 'no fence' : `fence ${shard.fence_version}`;
+  if (!shard.up) return fact('bad', 'down', name, 'down', shard.why_down ?? 'no connection', shard.address);
+  return fact(shard.fence_differs || shard.fence_version === null ? 'warn' : 'ok', 'up', name, 'up', shard.address, fence);
+}
+
+function tiers(stash) {
+  const from = [stash.redis_in_use, stash.kask_up, stash.shards.map(({ name, address, up, why_down, fence_version, fence_differs }) => [name, address, up, why_down, fence_version, fence_differs])];
+  draw(byId('tiers'), from, () => {
+    const kask = stash.kask_up ? fact('ok', 'up', 'Kask', 'up') : fact('bad', 'down', 'Kask', 'down', 'its last answers were failures');
+    const redis = stash.shards.map((one) => shard(one, stash.redis_in_use));
+    return [kask, ...(redis.length ? redis : [fact('none', 'none', 'Redis', 'none is configured')])];
+  });
+}
+
+function between(stash) {
+  const sum = (name) => stash.shards.reduce((all, one) => all + (one[name] ?? 0), 0);
+  const oldest = Math.max(0, ...stash.shards.map((one) => one.oldest_ms ?? 0));
+  const damaged = sum('damaged');
+  // What changes with every look is told by the second.
+  const from = [stash.redis_in_use, sum('to_kask'), sum('to_redis'), damaged, Math.floor(oldest / 1000), stash.keys_pending, stash.in_flight, stash.alone];
+  draw(byId('between'), from, () => {
+    const facts = [];
+    if (stash.redis_in_use) {
+      const old = oldest > 0 ? `the oldest is ${length(oldest)} old` : null;
+      facts.push(fact(oldest > 120000 ? 'warn' : 'ok', oldest > 120000 ? 'old' : 'well', 'Open intents', `${count(sum('to_kask'))} to Kask, ${count(sum('to_redis'))} to Redis`, old));
+      facts.push(fact(damaged ? 'bad' : 'ok', damaged ? 'trouble' : 'well', 'Damaged', count(damaged), damaged && 'decant outbox damaged'));
+    }
+    facts.push(fact('none', 'for information', 'Read with care', plural(stash.keys_pending, 'key')));
+    facts.push(fact('none', 'for information', 'Under way', plural(stash.in_flight, 'operation')));
+    const alone = stash.alone;
+    if (alone?.since) facts.push(fact(alone.trouble ? 'bad' : 'warn', 'unclean', 'Way back', `${plural(alone.keys, 'key')} to be healed`, alone.trouble));
+    return facts;
+  });
+}
+
+function bar(name, ratio, text, ...more) {
+  const percent = Math.floor(ratio * 100);
+  return el('li', { class: 'with-bar' }, el('span', { class: 'name' }, name), el('span', { class: 'value' }, el('progress', { max: 100, value: percent, 'aria-label': name }, `${percent} %`), ` ${percent} %`, el('span', { class: 'more' }, text), ...more.filter(Boolean).map((one) => el('span', { class: 'more' }, one))));
+}
+
+function copies(stash) {
+  draw(byId('copies'), [stash.backfill, stash.verify, Math.floor((stash.without_fallback_ms ?? 0) / 10000), stash.phase, stash.traffic.hour.fallbacks], () => {
+    const facts = [];
+    const backfill = stash.backfill;
+    if (backfill) facts.push(bar('Backfill', backfill.ratio ?? 0, backfill.text, backfill.more));
+    else facts.push(fact('none', 'never run', 'Backfill', 'has not run'));
+    const verify = stash.verify;
+    if (verify) facts.push(fact(verify.ok ? 'ok' : 'warn', verify.ok ? 'well' : 'look at it', 'Verify', verify.text, verify.more));
+    else facts.push(fact('none', 'never run', 'Verify', 'has not run'));
+    if (stash.phase === 'kask-first') {
+      const quiet = stash.traffic.hour.fallbacks === 0;
+      facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', `for ${length(stash.without_fallback_ms)}`, 'reads that Kask missed and Redis answered'));
+    }
+    return facts;
+  });
+}
+
+function members(status, stash) {
+  const list = status.members ?? [{ name: status.member, own: true, version: status.version, phase: stash.phase, state: stash.state }];
+  draw(byId('members'), list, () =>
+    list.map((member) => {
+      const level = member.behind || member.silent ? 'bad' : 'ok';
+      const word = member.silent ? 'silent' : member.behind ? 'behind' : 'well';
+      return fact(level, word, member.name, member.own ? 'this one' : (member.phase ?? ''), member.version && `version ${member.version}`, member.name === stash.member ? 'it may move' : null);
+    }),
+  );
+}
+
+/** Draws a stash. True if what needs attention has changed. */
+export function show(status, stash) {
+  phases(stash);
+  record(stash);
+  tiers(stash);
+  between(stash);
+  copies(stash);
+  members(status, stash);
+  return attention(stash);
+}
+
+/** How many moves are shown before somebody asks for all. */
+const SHOWN = 12;
+
+export function history(moves, all) {
+  const newest = moves.toReversed();
+  const shown = all ? newest : newest.slice(0, SHOWN);
+  draw(byId('history'), shown, () =>
+    shown.map((move) => {
+      const overridden = (move.guards ?? []).filter((guard) => !guard.ok);
+      const forced = move.forced ? [' ', el('span', { class: 'tag warn' }, 'forced')] : [];
+      const over = overridden.length ? [el('span', { class: 'more' }, `overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`)] : [];
+      return el('li', {}, el('span', { class: 'phase-name' }, move.phase), ...forced, ' ', time(move.since_unix_ms), el('span', { class: 'more' }, `${move.by}: `, el('q', {}, move.reason)), ...over);
+    }),
+  );
+  const button = byId('history-all');
+  button.hidden = all || newest.length <= SHOWN;
+  say(button, `All ${newest.length} moves`);
+}
