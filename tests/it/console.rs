@@ -100,7 +100,7 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     browser.reload();
     browser.wait("the guard fails", |page| page.sees("[data-guard=sample_is_copied].fails"));
     let guard = browser.text("[data-guard=sample_is_copied]");
-    assert!(guard.contains("sampled keys are missing") && guard.contains("needs none: "), "{guard}");
+    assert!(guard.contains("sampled keys are missing") && guard.contains("Needs: none: "), "{guard}");
     assert!(guard.contains('✗') && guard.contains("fails"), "told without its colour: {guard}");
     pictures(&browser, "failing-guard");
     browser.fill("#reason", "in a hurry");

@@ -3,7 +3,9 @@
 import { el, svg } from './dom.js';
 import { count, percent, rate } from './text.js';
 
-const HOUR = 3600000;
+const MINUTE = 60000;
+/** How much is shown, and a tick every so often, in minutes: a decant that has just started does not fill an hour. */
+const SPANS = [[5, 1], [10, 2], [15, 5], [30, 10], [60, 15]];
 const HEIGHT = 190;
 const MARGIN = { top: 8, right: 8, bottom: 34, left: 44 };
 /** From the bottom up. */
@@ -57,25 +59,28 @@ export function chart(traffic, width) {
   const slots = traffic.slots.filter((slot) => slot.over_ms >= 2000 || traffic.slots.length === 1).map(laid);
   const most = Math.max(0, ...slots.map((slot) => slot.rates.reduce((a, b) => a + b, 0)));
   const top = niceAbove(most);
+  const covered = -Math.min(0, ...slots.map((slot) => slot.begin)) / MINUTE;
+  const [span, every] = SPANS.find(([minutes]) => minutes >= covered) ?? SPANS.at(-1);
+  const tick = width < 480 ? every * 2 : every;
   const right = width - MARGIN.right;
   const floor = HEIGHT - MARGIN.bottom;
   const fixed = (n) => Math.round(n * 10) / 10;
-  const x = (at) => fixed(Math.max(MARGIN.left, right + (at / HOUR) * (right - MARGIN.left)));
+  const x = (at) => fixed(Math.max(MARGIN.left, right + (at / (span * MINUTE)) * (right - MARGIN.left)));
   const y = (value) => fixed(floor - (value / top) * (floor - MARGIN.top));
   const root = svg('svg', { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: 'img', 'aria-label': summary(traffic) }, patterns());
   for (const value of [0, top / 2, top]) {
     root.append(svg('path', { d: `M${MARGIN.left} ${y(value)}H${right}`, class: 'grid' }));
     root.append(svg('text', { x: MARGIN.left - 6, y: y(value) + 4, 'text-anchor': 'end' }, value.toLocaleString('en-US')));
   }
-  for (const minutes of [60, 45, 30, 15, 0]) {
-    const anchor = minutes === 0 ? 'end' : minutes === 60 ? 'start' : 'middle';
-    root.append(svg('text', { x: x(-minutes * 60000), y: HEIGHT - 4, 'text-anchor': anchor }, minutes ? `${minutes} min ago` : 'now'));
+  for (let minutes = 0; minutes <= span; minutes += tick) {
+    const anchor = minutes === 0 ? 'end' : minutes === span ? 'start' : 'middle';
+    root.append(svg('text', { x: x(-minutes * MINUTE), y: HEIGHT - 4, 'text-anchor': anchor }, minutes ? `−${minutes} min` : 'now'));
   }
   if (slots.length) {
     KINDS.forEach((kind, at) => root.append(svg('path', { d: area(slots, at, x, y), fill: `url(#fill-${kind.id})`, class: `area ${kind.id}` })));
     // Where Kask failed: marks on the axis.
     for (const slot of slots.filter((one) => one.errors)) {
-      root.append(svg('path', { d: `M${fixed((x(slot.begin) + x(slot.end)) / 2 - 3)} ${floor + 12}l3 -8l3 8z`, class: 'error' }, svg('title', {}, `${count(slot.errors)} errors of Kask`)));
+      root.append(svg('path', { d: `M${fixed((x(slot.begin) + x(slot.end)) / 2 - 3)} ${floor + 12}l3 -8l3 8z`, class: 'fault' }, svg('title', {}, `${count(slot.errors)} errors of Kask`)));
     }
   }
   return root;
@@ -86,7 +91,7 @@ export function legend(traffic) {
   const all = KINDS.reduce((sum, kind) => sum + minute[kind.id], 0);
   const key = (kind) => svg('svg', { width: 14, height: 14, 'aria-hidden': 'true' }, svg('rect', { width: 14, height: 14, rx: 2, fill: `url(#fill-${kind.id})` }));
   const items = KINDS.map((kind) => el('li', {}, key(kind), `${kind.name} ${rate(minute[kind.id], minute.over_ms)}`, el('span', { class: 'more' }, percent(minute[kind.id], all))));
-  const failed = svg('svg', { width: 14, height: 14, 'aria-hidden': 'true' }, svg('path', { d: 'M3 12l4 -10l4 10z', class: 'error' }));
+  const failed = svg('svg', { width: 14, height: 14, 'aria-hidden': 'true' }, svg('path', { d: 'M3 12l4 -10l4 10z', class: 'fault' }));
   items.push(el('li', {}, failed, `errors of Kask ${rate(minute.kask_errors, minute.over_ms)}`, el('span', { class: 'more' }, percent(minute.kask_errors, minute.kask_requests))));
   return el('figcaption', {}, el('ul', { class: 'legend', 'aria-label': 'Last minute' }, ...items));
 }
@@ -111,7 +116,7 @@ export function hourTable(traffic) {
 /** Last minute, hour and day side by side. */
 export function windowsTable(windows, length) {
   const spans = [['last minute', windows.minute, 60000], ['last hour', windows.hour, 3600000], ['last day', windows.day, 86400000]];
-  const head = ['', ...spans.map(([name, window, whole]) => (window.over_ms < whole ? `${name} (${length(window.over_ms)} so far)` : name))];
+  const head = ['', ...spans.map(([name, window, whole]) => (window.over_ms < whole ? el('span', {}, name, el('span', { class: 'more' }, `${length(window.over_ms)} so far`)) : name))];
   const share = (window, part, whole) => [count(part), el('span', { class: 'more' }, percent(part, whole))];
   const cell = (parts) => el('span', {}, ...parts);
   const reads = (window) => window.kask + window.redis + window.none;

@@ -74,10 +74,12 @@ function render() {
   header();
   byId('stash').hidden = !stash;
   if (!stash) return;
-  announce(stash, show(state.status, stash));
-  lever.show(stash);
+  const troubled = show(state.status, stash);
+  announce(stash, troubled);
+  lever.show(stash, troubled);
   history(state.moves, state.allMoves);
   drawTraffic();
+  refreshTimes(ago, Date.now());
 }
 
 function link(level, text) {

@@ -74,14 +74,18 @@ function between(stash) {
   const sum = (name) => stash.shards.reduce((all, one) => all + (one[name] ?? 0), 0);
   const oldest = Math.max(0, ...stash.shards.map((one) => one.oldest_ms ?? 0));
   const damaged = sum('damaged');
+  // What was not looked at just now is not known to hold still.
+  const unseen = Math.max(0, ...stash.shards.map((one) => one.seen_ms_ago ?? Infinity));
+  const old = unseen < 2000 ? null : Number.isFinite(unseen) ? `as last seen ${length(unseen)} ago` : 'not looked at yet';
   // What changes with every look is told by the second.
-  const from = [stash.redis_in_use, sum('to_kask'), sum('to_redis'), damaged, Math.floor(oldest / 1000), stash.keys_pending, stash.in_flight, stash.alone];
+  const from = [old, stash.redis_in_use, sum('to_kask'), sum('to_redis'), damaged, Math.floor(oldest / 1000), stash.keys_pending, stash.in_flight, stash.alone];
   draw(byId('between'), from, () => {
     const facts = [];
     if (stash.redis_in_use) {
-      const old = oldest > 0 ? `the oldest is ${length(oldest)} old` : null;
-      facts.push(fact(oldest > 120000 ? 'warn' : 'ok', oldest > 120000 ? 'old' : 'well', 'Open intents', `${count(sum('to_kask'))} to Kask, ${count(sum('to_redis'))} to Redis`, old));
-      facts.push(fact(damaged ? 'bad' : 'ok', damaged ? 'trouble' : 'well', 'Damaged', count(damaged), damaged && 'decant outbox damaged'));
+      const late = oldest > 120000 || old;
+      const age = oldest > 0 ? `the oldest is ${length(oldest)} old` : null;
+      facts.push(fact(late ? 'warn' : 'ok', late ? 'look at it' : 'well', 'Open intents', `${count(sum('to_kask'))} to Kask, ${count(sum('to_redis'))} to Redis`, age, old));
+      facts.push(fact(damaged ? 'bad' : old ? 'warn' : 'ok', damaged ? 'trouble' : old ? 'look at it' : 'well', 'Damaged', count(damaged), damaged && 'decant outbox damaged', old));
     }
     facts.push(fact('none', 'for information', 'Read with care', plural(stash.keys_pending, 'key')));
     facts.push(fact('none', 'for information', 'Under way', plural(stash.in_flight, 'operation')));
@@ -107,7 +111,7 @@ function copies(stash) {
     else facts.push(fact('none', 'never run', 'Verify', 'has not run'));
     if (stash.phase === 'kask-first') {
       const quiet = stash.traffic.hour.fallbacks === 0;
-      facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', `for ${length(stash.without_fallback_ms)}`, 'reads that Kask missed and Redis answered'));
+      facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', stash.without_fallback_ms < 1000 ? 'one just now' : `for ${length(Math.floor(stash.without_fallback_ms / 1000) * 1000)}`, 'reads that Kask missed and Redis answered'));
     }
     return facts;
   });

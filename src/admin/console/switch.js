@@ -34,15 +34,15 @@ export class Switch {
     byId('targets').addEventListener('change', (event) => this.aim(event.target.value));
   }
 
-  /** What the last poll said. */
-  show(stash) {
+  /** What the last poll said; `troubled`: what needs attention has changed, and with it perhaps a guard. */
+  show(stash, troubled) {
     const before = this.stash;
     this.stash = stash;
     if (!before || before.name !== stash.name || before.phase !== stash.phase || before.version !== stash.version) {
       if (before && before.name !== stash.name) this.say('');
       this.draw();
     }
-    if (before && before.state !== stash.state) this.measure(true);
+    if (before && (troubled || before.state !== stash.state)) this.measure(true);
     this.measure(false);
   }
 
@@ -199,7 +199,7 @@ function guard(one) {
     { class: one.ok ? 'guard' : 'guard fails', 'data-guard': one.name },
     mark(one.ok ? 'ok' : 'bad', verdict),
     el('span', { class: 'name' }, one.name, el('span', { class: 'verdict', 'aria-hidden': 'true' }, verdict)),
-    el('span', { class: 'value' }, one.figure, one.ok ? null : el('span', { class: 'more' }, `needs ${one.needs}`)),
+    el('span', { class: 'value' }, one.figure, one.ok ? null : el('span', { class: 'more' }, `Needs: ${one.needs}`)),
   );
 }
 
