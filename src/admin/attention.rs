@@ -120,6 +120,13 @@ fn of_shard(shard: &ShardFigures, moving: bool, list: &mut Vec<Attention>) {
         list.push(bad(format!("Redis {name} ({}) is down", shard.address), why));
         return;
     }
+    if matches!(shard.breaker.as_str(), "open" | "half-open") {
+        list.push(bad(
+            format!("Redis {name} ({}) is connected, but does not answer", shard.address),
+            "it is not asked but for probes, until one of them is answered",
+        ));
+        return;
+    }
     if let Some(ms) = shard.seen_ms_ago.filter(|ms| *ms >= UNSEEN_MS) {
         list.push(warn(
             format!("Redis {name} was last looked at {} s ago", ms / 1_000),

@@ -62,6 +62,12 @@ pub const METRICS: &[Metric] = &[
     gauge("decant_move_under_way", STASH, "1 from the beginning of a move until it has settled."),
     gauge("decant_keys_pending", STASH, "Keys that are read with care because their tiers may differ."),
     counter("decant_writes_waited_total", STASH, "Writes that waited for a key in transit during a move."),
+    gauge("decant_shard_up", &["stash", "shard"], "1 while this Redis answers."),
+    gauge(
+        "decant_shard_intents",
+        &["stash", "shard"],
+        "The part of decant_outbox_intents that this Redis last showed.",
+    ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
     gauge(
         "decant_mirror_unclean",
@@ -82,6 +88,16 @@ pub const METRICS: &[Metric] = &[
         "Time that a tier took for one request.",
     ),
     gauge("decant_tier_up", &["stash", "tier"], "1 while a tier answers."),
+    gauge(
+        "decant_breaker",
+        &["stash", "tier", "shard", "state"],
+        "1 for where a tier's circuit breaker stands: closed, open or half-open.",
+    ),
+    counter(
+        "decant_breaker_opened_total",
+        &["stash", "tier", "shard"],
+        "How often a tier was found away, and was not asked any more.",
+    ),
     counter("decant_repairs_total", &["stash", "outcome"], "Copies to Kask that a fallback read caused."),
     gauge("decant_outbox_intents", STASH, "Writes and copies that are not yet proven equal in both tiers."),
     Metric {
@@ -153,6 +169,7 @@ mod tests {
             "served_by",
             "shard",
             "stash",
+            "state",
             "tier",
             "version",
         ];

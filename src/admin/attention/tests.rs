@@ -56,6 +56,8 @@ fn each_trouble_is_told_alone() {
     let first = Phase::KaskFirst;
     assert_eq!(told(first, |s| s.record = None), ["Bad: the phase in force is not confirmed, and nothing is served"]);
     assert_eq!(told(first, |s| shard(s).up = false), ["Bad: Redis main (127.0.0.1:6379/0) is down"]);
+    let hangs = ["Bad: Redis main (127.0.0.1:6379/0) is connected, but does not answer"];
+    assert_eq!(told(first, |s| shard(s).breaker = "open".into()), hangs);
     assert_eq!(told(first, |s| shard(s).seen_ms_ago = Some(5_000)), ["Warn: Redis main was last looked at 5 s ago"]);
     let differs = ["Bad: Redis main has fence 3, which this decant does not follow"];
     assert_eq!(told(first, |s| shard(s).fence_differs = true), differs);

@@ -58,13 +58,17 @@ function shard(shard, inUse) {
   if (!inUse) return fact('none', 'retired', name, 'retired', 'no connection is held');
   const fence = shard.fence_differs ? `fence ${shard.fence_version}, which this decant does not follow` : shard.fence_version === null ? 'no fence' : `fence ${shard.fence_version}`;
   if (!shard.up) return fact('bad', 'down', name, 'down', shard.why_down ?? 'no connection', shard.address);
+  if (isOpen(shard.breaker)) return fact('bad', 'down', name, 'connected, but does not answer', shard.address, 'it is not asked but for probes');
   return fact(shard.fence_differs || shard.fence_version === null ? 'warn' : 'ok', 'up', name, 'up', shard.address, fence);
 }
 
+/** A circuit breaker that lets only probes through. */
+const isOpen = (breaker) => breaker === 'open' || breaker === 'half-open';
+
 function tiers(stash) {
-  const from = [stash.redis_in_use, stash.kask_up, stash.shards.map(({ name, address, up, why_down, fence_version, fence_differs }) => [name, address, up, why_down, fence_version, fence_differs])];
+  const from = [stash.redis_in_use, stash.kask_up, stash.kask_breaker, stash.shards.map(({ name, address, up, why_down, breaker, fence_version, fence_differs }) => [name, address, up, why_down, breaker, fence_version, fence_differs])];
   draw(byId('tiers'), from, () => {
-    const kask = stash.kask_up ? fact('ok', 'up', 'Kask', 'up') : fact('bad', 'down', 'Kask', 'down', 'its last answers were failures');
+    const kask = stash.kask_up ? fact('ok', 'up', 'Kask', 'up') : fact('bad', 'down', 'Kask', 'does not answer', isOpen(stash.kask_breaker) && 'it is not asked but for probes');
     const redis = stash.shards.map((one) => shard(one, stash.redis_in_use));
     return [kask, ...(redis.length ? redis : [fact('none', 'none', 'Redis', 'none is configured')])];
   });

@@ -146,7 +146,14 @@ impl Screen<'_> {
         let figures = &stash.figures;
         let mut rows = Rows::new();
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
-        row("kask", if figures.kask_up { self.style(GREEN, "up") } else { self.style(RED, "does not answer") });
+        row(
+            "kask",
+            match (figures.kask_up, is_open(&figures.kask_breaker)) {
+                (true, _) => self.style(GREEN, "up"),
+                (false, false) => self.style(RED, "does not answer"),
+                (false, true) => self.style(RED, "does not answer, and is not asked but for probes"),
+            },
+        );
         for shard in &figures.shards {
             row(&format!("redis {}", plain(&shard.name)), self.shard(shard, figures.redis_in_use));
             if figures.redis_in_use {
@@ -219,6 +226,11 @@ impl Screen<'_> {
         let measured = self.style(FAINT, &format!("(measured {} ago)", length(next.measured_ms_ago)));
         format!("\n  next step: {to}, {verdict} {measured}\n{}", guards(&next.guards, 2, self.styled))
     }
+}
+
+/// A circuit breaker that lets only probes through.
+fn is_open(breaker: &str) -> bool {
+    matches!(breaker, "open" | "half-open")
 }
 
 /// `12%`; never `0%` for what is not nothing, nor `100%` for what is not all.

@@ -402,6 +402,14 @@ impl World for SimWorld {
         got
     }
 
+    fn kask_is_away(&self) -> bool {
+        self.sim().strikes(Fault::KaskAway)
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {
         let id = {
             let sim = &mut *self.sim();

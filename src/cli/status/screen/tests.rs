@@ -52,6 +52,11 @@ fn what_is_wrong_is_said() {
         .replace("\"own\":true", "\"own\":false");
     let refused = serde_json::json!({ "refused": "the move to kask-first by root has not settled yet" });
     insta::assert_snapshot!(draw(&down, next(refused)));
+    let hangs = STASH
+        .replace("\"up\":true", "\"up\":true,\"breaker\":\"open\"")
+        .replace("\"kask_up\":true", "\"kask_up\":false,\"kask_breaker\":\"half-open\"");
+    let told = draw(&hangs, None);
+    assert!(told.contains("connected, but does not answer") && told.contains("not asked but for probes"), "{told}");
     let other = STASH.replace("\"up\":true", "\"up\":true,\"fence_differs\":true");
     assert!(draw(&other, None).contains("up, fence 3, not followed"), "{}", draw(&other, None));
 }
