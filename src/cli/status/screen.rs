@@ -175,6 +175,7 @@ impl Screen<'_> {
             return format!("{address} retired, no connection is held");
         }
         let state = match shard.up {
+            true if is_open(&shard.breaker) => self.style(RED, "connected, but does not answer"),
             true => self.style(GREEN, "up"),
             false => self.style(RED, &format!("down: {}", plain(shard.why_down.as_deref().unwrap_or("no connection")))),
         };
