@@ -121,13 +121,24 @@ function copies(stash) {
   });
 }
 
+/** Decants say every few seconds that they are there: who has not for so long may be gone. */
+const SILENT_MS = 15000;
+
 function members(status, stash) {
-  const list = status.members ?? [{ name: status.member, own: true, version: status.version, phase: stash.phase, state: stash.state }];
-  draw(byId('members'), list, () =>
-    list.map((member) => {
-      const level = member.behind || member.silent ? 'bad' : 'ok';
-      const word = member.silent ? 'silent' : member.behind ? 'behind' : 'well';
-      return fact(level, word, member.name, member.own ? 'this one' : (member.phase ?? ''), member.version && `version ${member.version}`, member.name === stash.member ? 'it may move' : null);
+  const others = (stash.neighbours ?? []).map((other) => ({
+    name: other.member,
+    build: other.decant,
+    behind: stash.version !== undefined && other.version !== stash.version ? other.version : null,
+    silent: other.heard_ms_ago >= SILENT_MS ? `heard of ${length(other.heard_ms_ago)} ago` : null,
+  }));
+  const list = [{ name: status.member, build: status.version, own: true }, ...others];
+  draw(byId('members'), [list, stash.member], () =>
+    list.map((one) => {
+      const moves = one.name === stash.member ? 'it may move' : null;
+      const level = one.behind !== null && one.behind !== undefined ? 'bad' : one.silent ? 'warn' : 'ok';
+      const word = { bad: 'behind', warn: 'silent', ok: 'well' }[level];
+      const told = one.own ? 'this one' : (one.silent ?? 'there');
+      return fact(level, word, one.name, told, `version ${one.build}`, level === 'bad' && `it is at version ${one.behind} of the phase, not ${stash.version}`, moves);
     }),
   );
 }

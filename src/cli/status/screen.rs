@@ -5,7 +5,7 @@ use crate::{
     cli::text::{ago, count, guards, length, plain, table},
     phase::{Phase, record::State},
     stash::{
-        ShardFigures,
+        Neighbour, ShardFigures,
         traffic::{Window, Windows},
     },
 };
@@ -15,6 +15,9 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const RED: &str = "31";
 const FAINT: &str = "2";
+
+/// A decant says every few seconds that it is there: who has not for so long may be gone.
+const SILENT_MS: u64 = 15_000;
 
 type Rows = Vec<(String, String)>;
 
@@ -75,7 +78,15 @@ impl Screen<'_> {
         let forced = if record.forced { self.style(YELLOW, ", forced") } else { String::new() };
         let since = ago(record.since_unix_ms, self.now_unix_ms);
         row("since", format!("{since}, by {}{forced}: {}", plain(&record.by), plain(&record.reason)));
-        row("owner", if stash.own { "this decant".to_owned() } else { plain(&record.member) });
+        row(
+            "owner",
+            match stash.own {
+                true => "this decant".to_owned(),
+                false => {
+                    format!("{}; this decant serves, and can neither move nor write Kask alone", plain(&record.member))
+                }
+            },
+        );
         let left: Vec<&str> = Phase::ALL.into_iter().filter(|phase| *phase > record.phase).map(Phase::name).collect();
         row(
             "left",
@@ -163,10 +174,27 @@ impl Screen<'_> {
         if figures.shards.is_empty() {
             row("redis", "none configured".to_owned());
         }
+        for neighbour in &figures.neighbours {
+            row("beside it", self.neighbour(neighbour, stash.record.as_ref().map(|record| record.version)));
+        }
         let pending = count(figures.keys_pending as u64);
         row("under way", format!("{} operations, {pending} keys pending", figures.in_flight));
         row("replication", format!("{}, on tier failure: {}", figures.replication, figures.on_tier_failure));
         rows
+    }
+
+    /// Without a shared record the fence names the one that moves; of the others one knows that they are there.
+    fn neighbour(&self, neighbour: &Neighbour, version: Option<u64>) -> String {
+        let heard = format!("heard of {} ago", length(neighbour.heard_ms_ago));
+        let heard = if neighbour.heard_ms_ago >= SILENT_MS { self.style(YELLOW, &heard) } else { heard };
+        let behind = match version {
+            Some(version) if version != neighbour.version => {
+                self.style(YELLOW, &format!(", at version {}", neighbour.version))
+            }
+            _ => String::new(),
+        };
+        let (member, store, decant) = (plain(&neighbour.member), plain(&neighbour.store), plain(&neighbour.decant));
+        format!("{member}, decant {decant}, record in {store}, {heard}{behind}")
     }
 
     fn shard(&self, shard: &ShardFigures, in_use: bool) -> String {

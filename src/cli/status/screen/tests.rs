@@ -62,6 +62,21 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn who_else_is_at_work_is_named() {
+    let beside = |version: u64, ms: u64| {
+        let told = format!(
+            "\"neighbours\":[{{\"member\":\"m-2\",\"version\":{version},\"store\":\"file\",\"decant\":\"0.1.0\",\"heard_ms_ago\":{ms}}}],\"in_flight\":2"
+        );
+        let status = view(&STASH.replace("\"in_flight\":2", &told));
+        Screen { now_unix_ms: 61_000, styled: &|style, text| format!("<{style}>{text}</>") }.draw(&status, &[None])
+    };
+    let text = beside(3, 2_000);
+    assert!(text.contains("beside it    m-2, decant 0.1.0, record in file, heard of 2.0 s ago\n"), "{text}");
+    let text = beside(2, 60_000);
+    assert!(text.contains("<33>heard of 60 s ago</><33>, at version 2</>\n"), "{text}");
+}
+
+#[test]
 fn a_stash_that_is_not_confirmed_has_no_phase_and_no_next_step() {
     let starting = r#"{"name":"echoseen","confirmed":false,"why_unconfirmed":"shard main: away","own":false,
         "replication":"sync","on_tier_failure":"heal","shadow_share":0.0,"redis_in_use":false,"in_flight":0,
