@@ -35,21 +35,29 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The driver and its port; none: it ended before it had one.
+fn start_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("chromedriver: {error}; it is needed here: apt-get install chromium-driver"));
+    let mut told = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let port = told.find_map(|line| line.split_once("successfully on port ").map(|(_, port)| port.to_owned()));
+    let Some(port) = port else {
+        driver.wait().unwrap();
+        return None;
+    };
+    std::thread::spawn(move || told.for_each(drop));
+    Some((driver, port.trim_end_matches('.').parse().unwrap()))
+}
+
 impl Browser {
     pub fn start() -> Browser {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("chromedriver: {error}; it is needed here: apt-get install chromium-driver")
-            });
-        let mut told = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = told.find_map(|line| line.split_once("successfully on port ").map(|(_, port)| port.to_owned()));
-        let port: u16 = port.expect("chromedriver tells its port").trim_end_matches('.').parse().unwrap();
-        std::thread::spawn(move || told.for_each(drop));
+        // It takes a free port of IPv4, and ends where the same of IPv6 is not free: then another one is tried.
+        let (driver, port) = (0..10).find_map(|_| start_driver()).expect("chromedriver starts and tells its port");
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
         let profile = tempfile::tempdir().unwrap();
         // root has no sandbox, and a container no large /dev/shm.
