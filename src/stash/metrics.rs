@@ -155,9 +155,8 @@ impl StashMetrics {
         }
     }
 
-    /// It has failed a few times in a row, and not answered since.
-    pub fn kask_is_away(&self) -> bool {
-        self.kask_failures.load(Ordering::Relaxed) >= KASK_FAILURES_IN_A_ROW
+    pub(super) fn kask_is_up(&self) -> bool {
+        self.kask_failures.load(Ordering::Relaxed) < KASK_FAILURES_IN_A_ROW
     }
 
     pub(super) fn redis_is_up(&self, up: bool) {

@@ -7,6 +7,7 @@ mod backfill;
 mod bad_input;
 mod breakers;
 mod cli_config;
+mod console;
 mod crashes;
 mod damaged;
 mod dashboards;

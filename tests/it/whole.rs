@@ -43,6 +43,8 @@ pub struct Setup {
     pub stash: String,
     /// More lines for `[stash.echoseen.outbox]`.
     pub outbox: String,
+    /// More lines for `[admin]`.
+    pub admin: String,
 }
 
 impl Setup {
@@ -61,6 +63,7 @@ impl Setup {
             kask_timeout_ms: 500,
             stash: String::new(),
             outbox: String::new(),
+            admin: String::new(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Setup {
             kask_timeout_ms: 500,
             stash: String::new(),
             outbox: String::new(),
+            admin: String::new(),
         }
     }
 
@@ -117,10 +121,11 @@ impl Setup {
             }
         };
         format!(
-            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
+            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
             self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
+            self.admin,
             self.phase,
             self.serialization,
             self.stash,
