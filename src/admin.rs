@@ -171,11 +171,13 @@ impl Inner {
     }
 
     async fn next(&self, stash: usize, head: &Parts) -> Answered {
-        let (Some(mover), Some(steps)) = (self.parts.movers.get(stash), self.next.get(stash)) else {
+        let (parts, steps) = (&self.parts, self.next.get(stash));
+        let (Some(mover), Some(backfill), Some(steps)) = (parts.movers.get(stash), parts.backfills.get(stash), steps)
+        else {
             return Err(Problem::no_such_page());
         };
         let asked = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("to=")));
-        json(StatusCode::OK, &steps.view(mover, asked.map(moves::phase).transpose()?).await?)
+        json(StatusCode::OK, &steps.view(mover, backfill, asked.map(moves::phase).transpose()?).await?)
     }
 
     /// Kask's shape.
