@@ -1,6 +1,6 @@
 //! One task a shard: looks at the outbox, so that pending keys and moves made elsewhere are known, and sends what has expired to the reaper.
 
-use super::Stash;
+use super::{Stash, pace::Pace};
 use crate::{
     codec::key::Key,
     outbox::ShardLook,
@@ -70,6 +70,7 @@ impl Stash {
             }
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
+                self.announce(shard).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -94,6 +95,7 @@ impl Stash {
     async fn look_once(&self, shard: usize, watch: &mut Watch, due_to: &mpsc::Sender<Due>) {
         let Some(outbox) = &self.site.world.outbox else { return };
         self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.answers()));
+        self.shard_metrics[shard].is_up(outbox.shards()[shard].answers());
         let (sent, sent_at) = (self.site.world.now(), Instant::now());
         let Ok(look) = outbox.look(shard, sent_at + self.redis_timeout).await else { return };
         // The fence first: a look that shows a newer phase must not count as fresh before the phase is believed.
@@ -111,6 +113,7 @@ impl Stash {
             oldest_ms: look.oldest_ms,
             fence: look.fence.clone(),
         });
+        self.shard_metrics[shard].intents.set((look.to_kask + look.to_redis) as f64);
         self.show_outbox();
         let due = self.due(shard, look, watch).await;
         if !due.is_empty() {
@@ -145,10 +148,17 @@ impl Stash {
             _ => look.intents,
         };
         let mut due = watch.expired(&listed, lease, self.site.world.now());
+        due.retain(|_, expired| self.is_worth_claiming(expired));
         while due.len() > REAP_BATCH_MAX {
             due.pop_last();
         }
         due
+    }
+
+    /// A claim makes one intent of a key's many, and that is worth something also while Kask is away: a hot key would gather them. But it
+    /// takes a lease until what was claimed is due again; one that is left alone is due at once when Kask is back.
+    fn is_worth_claiming(&self, expired: &[Token]) -> bool {
+        expired.len() > 1 || self.pace() != Pace::WithoutKask
     }
 
     async fn reap_shard(self: Arc<Self>, mut due: mpsc::Receiver<Due>, stop: CancellationToken) {
@@ -164,7 +174,11 @@ impl Stash {
                 if stop.is_cancelled() {
                     return;
                 }
-                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let needed = if self.pace() == Pace::Many { 1 } else { REAPS_AT_ONCE };
+                let Ok(place) = places.clone().acquire_many_owned(needed as u32).await else { return };
+                if !self.is_worth_claiming(&expired) {
+                    continue;
+                }
                 let site = self.site.clone();
                 self.tasks.spawn(async move {
                     reap(&site, &key, &expired).await;

@@ -75,6 +75,22 @@ pub struct StashMetrics {
     fence_unusable: Seldom,
 }
 
+/// The handles of one shard.
+pub struct ShardMetrics {
+    up: Gauge,
+    pub intents: Gauge,
+}
+
+impl ShardMetrics {
+    pub(super) fn new(stash: &str, shard: &str) -> ShardMetrics {
+        let labels = [("stash", stash.to_owned()), ("shard", shard.to_owned())];
+        ShardMetrics { up: gauge!("decant_shard_up", &labels), intents: gauge!("decant_shard_intents", &labels) }
+    }
+
+    pub(super) fn is_up(&self, up: bool) {
+        self.up.set(if up { 1.0 } else { 0.0 });
+    }
+}
 /// How a shadow read ends: the first three were compared.
 const SHADOWS: [&str; 4] = ["match", "mismatch", "missing", "error"];
 /// How a read-repair ends.
@@ -137,6 +153,10 @@ impl StashMetrics {
         } else if self.kask_failures.fetch_add(1, Ordering::Relaxed) + 1 == KASK_FAILURES_IN_A_ROW {
             self.kask_up.set(0.0);
         }
+    }
+
+    pub(super) fn kask_is_up(&self) -> bool {
+        self.kask_failures.load(Ordering::Relaxed) < KASK_FAILURES_IN_A_ROW
     }
 
     pub(super) fn redis_is_up(&self, up: bool) {
