@@ -3,10 +3,13 @@
 use crate::{
     redis_server::RedisServer,
     support::{Raw, exchange, run_decant},
-    whole::{Kask, Setup, Whole, wait_until},
+    whole::{Kask, Setup, Whole},
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 pub const PATH: &str = "/v1/stashes/echoseen/backfill";
 
@@ -76,15 +79,21 @@ pub fn as_kask(redis: &str) -> String {
     }
 }
 
+/// Far longer than a few thousand keys take, on any machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 pub fn wait_for(decant: &Whole, state: &str) -> Value {
-    let mut last = Value::Null;
-    wait_until(&format!("the backfill is {state}"), || {
-        last = decant.admin_get(PATH);
-        let now = last["state"].as_str().unwrap_or_default();
-        assert!(now == state || now == "running" || now == "paused", "{last:#}");
-        now == state
-    });
-    last
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let view = decant.admin_get(PATH);
+        let now = view["state"].as_str().unwrap_or_default();
+        if now == state {
+            return view;
+        }
+        assert!(now == "running" || now == "paused", "{view:#}");
+        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain until it is {state}: {view:#}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 pub fn send(decant: &Whole, method: &str, body: &Value) -> Raw {
