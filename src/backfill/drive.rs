@@ -1,7 +1,7 @@
 //! A run from its begin, or its place, to its end or its halt.
 
 use super::{
-    Backfill, Halt, Job, Pulse, Run, Sieve, State,
+    Backfill, Halt, Job, Pulse, Run, RunFault, Sieve, State,
     brake::OPERATIONS_MIN,
     job::{JobParts, verdict},
     pace::Pace,
@@ -42,12 +42,11 @@ impl Backfill {
             }
             Err(halt) => Some(halt),
         };
-        self.end(halt);
-        self.job.store(None);
-        if let Err(fault) = self.checkpoint().await {
+        if let Err(fault) = self.end(halt).await {
             tracing::error!(stash = self.stash.name, fault = %fault, "how the backfill ended is not written down; it is met again");
         }
         self.publish();
+        self.job.store(None);
     }
 
     /// The job of the run as it is kept.
@@ -156,37 +155,51 @@ impl Backfill {
         }
     }
 
-    /// The state that the run is left in.
-    fn end(&self, halt: Option<Halt>) {
-        self.ledger.change(|run| {
-            if run.state != State::Running {
-                return;
+    async fn end(&self, halt: Option<Halt>) -> Result<(), RunFault> {
+        let (ledger, now) = (self.ledger.clone(), unix_ms());
+        let ending = tokio::task::spawn_blocking(move || {
+            let stored = ledger.end(|run| leave(run, halt.as_ref(), now));
+            if let Some(run) = ledger.lock().run.as_ref().filter(|run| run.state != State::Running) {
+                tell(run);
             }
-            let (state, why) = match halt {
-                None => (State::Finished, None),
-                Some(Halt::Limit) => {
-                    (State::Finished, Some("as many keys as were asked for are copied; others were not met".to_owned()))
-                }
-                Some(Halt::Told | Halt::Stopping) => return,
-                Some(Halt::Pause(why)) => (State::Paused, Some(why)),
-                Some(Halt::Void(why)) => (State::Void, Some(why)),
-            };
-            (run.state, run.why, run.changed_unix_ms) = (state, why, unix_ms());
-            if state == State::Finished && run.filters.are_none() {
-                run.complete = Some(proof(run));
-            }
-            let tally = run.tally();
-            tracing::info!(
-                stash = run.stash,
-                state = run.state.name(),
-                why = run.why,
-                copied = tally.of(Outcome::Copied),
-                equal = tally.of(Outcome::Equal),
-                not_moved = tally.not_moved(),
-                "the backfill ends"
-            );
+            stored
         });
+        // It cannot have panicked; if it did, the next start goes on with it.
+        ending.await.unwrap_or(Ok(()))
     }
+}
+
+/// The state that a run is left in.
+fn leave(run: &mut Run, halt: Option<&Halt>, now: u64) {
+    if run.state != State::Running {
+        return;
+    }
+    let (state, why) = match halt {
+        None => (State::Finished, None),
+        Some(Halt::Limit) => {
+            (State::Finished, Some("as many keys as were asked for are copied; others were not met".to_owned()))
+        }
+        Some(Halt::Told | Halt::Stopping) => return,
+        Some(Halt::Pause(why)) => (State::Paused, Some(why.clone())),
+        Some(Halt::Void(why)) => (State::Void, Some(why.clone())),
+    };
+    (run.state, run.why, run.changed_unix_ms) = (state, why, now);
+    if state == State::Finished && run.filters.are_none() {
+        run.complete = Some(proof(run));
+    }
+}
+
+fn tell(run: &Run) {
+    let tally = run.tally();
+    tracing::info!(
+        stash = run.stash,
+        state = run.state.name(),
+        why = run.why,
+        copied = tally.of(Outcome::Copied),
+        equal = tally.of(Outcome::Equal),
+        not_moved = tally.not_moved(),
+        "the backfill ends"
+    );
 }
 
 fn proof(run: &Run) -> BackfillProof {

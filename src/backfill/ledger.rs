@@ -51,6 +51,8 @@ pub(super) struct Book {
 /// A `std` mutex: held for sums and copies, never across an await.
 pub(super) struct Ledger {
     book: Mutex<Book>,
+    /// Held while files are written: what is newer must not be overwritten by what is older.
+    writing: Mutex<()>,
     file: RunFile,
     list: NotMovedFile,
     counters: [Counter; Outcome::ALL.len()],
@@ -73,7 +75,7 @@ impl Ledger {
             |outcome| counter!("decant_backfill_keys_total", "stash" => stash.to_owned(), "outcome" => outcome.name()),
         );
         let ratio = gauge!("decant_backfill_progress_ratio", "stash" => stash.to_owned());
-        let ledger = Ledger { book: Mutex::new(book), file, list, counters, ratio };
+        let ledger = Ledger { book: Mutex::new(book), writing: Mutex::default(), file, list, counters, ratio };
         ledger.show();
         ledger
     }
@@ -164,6 +166,7 @@ impl Ledger {
 
     /// Writes down what has changed since the last time; the list first, so that no count is of a key that is not listed. Blocks.
     pub(super) fn checkpoint(&self) -> Result<(), RunFault> {
+        let _one = self.writing.lock().unwrap_or_else(|e| e.into_inner());
         self.show();
         let (run, list) = {
             let mut book = self.lock();
@@ -172,13 +175,42 @@ impl Ledger {
             (book.changed, book.list_changed) = (false, false);
             (run, list)
         };
-        let stored = list.as_ref().map_or(Ok(()), |list| self.list.store(list)).and_then(|()| self.file.store(&run));
+        let stored = self.store(&run, list.as_ref());
         if stored.is_err() {
             let mut book = self.lock();
             book.changed = true;
             book.list_changed |= list.is_some();
         }
         stored
+    }
+
+    /// The run as `how` leaves it: first written down, and then told, so that whoever hears that it has ended finds that on disk. Where it cannot
+    /// be written it is told all the same. Blocks.
+    pub(super) fn end(&self, how: impl Fn(&mut Run)) -> Result<(), RunFault> {
+        let _one = self.writing.lock().unwrap_or_else(|e| e.into_inner());
+        let (mut ended, list) = {
+            let book = self.lock();
+            let Some(run) = book.run.clone() else { return Ok(()) };
+            (run, book.not_moved.clone())
+        };
+        how(&mut ended);
+        let stored = self.store(&ended, Some(&list));
+        {
+            let mut book = self.lock();
+            if let Some(run) = &mut book.run {
+                // Once more, because an operator may have said something else meanwhile.
+                how(run);
+            }
+            book.changed = stored.is_err() || book.run.as_ref() != Some(&ended);
+            book.list_changed |= stored.is_err();
+        }
+        self.show();
+        stored
+    }
+
+    fn store(&self, run: &Run, list: Option<&NotMoved>) -> Result<(), RunFault> {
+        list.map_or(Ok(()), |list| self.list.store(list))?;
+        self.file.store(run)
     }
 
     fn count(&self, tally: &Tally) {
@@ -260,6 +292,26 @@ mod tests {
         assert_eq!(counted(&again), (0, 0, 1));
         again.commit(0, &[key("a")], Counts::default(), None, copied());
         assert_eq!(counted(&again), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_end_is_on_disk_before_it_is_told_and_does_not_undo_what_an_operator_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path(), "s");
+        ledger.begin(run());
+        let told = std::cell::RefCell::new(Vec::new());
+        let finished = |run: &mut Run| {
+            let kept = ledger.file.load().unwrap().map(|run| run.state);
+            told.borrow_mut().push(kept);
+            if run.state == State::Running {
+                run.state = State::Finished;
+            }
+        };
+        ledger.end(finished).unwrap();
+        assert_eq!((told.take(), ledger.state()), (vec![None, Some(State::Finished)], Some(State::Finished)));
+        ledger.change(|run| run.state = State::Cancelled);
+        ledger.end(finished).unwrap();
+        assert_eq!(Ledger::open(dir.path(), "s").state(), Some(State::Cancelled));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Tries of keys that fail together, each once Kask answers a read again.
 const TRIES_MAX: u32 = 8;
+/// Tries of keys that had failed before: what only took too long then gets through.
+const AGAIN_TRIES: u32 = 4;
 /// Keys that failed one after another, with none between that did not, up to which they are single cases.
 const IN_A_ROW: u64 = 16;
 /// Before the second try; doubled for each further one.
@@ -118,7 +120,7 @@ impl Patience {
         let others_do_well = around.good > self.good_before;
         let few = kask * 2 < asked || around.bad_in_a_row < IN_A_ROW || self.pass == Pass::Again;
         if kask > 0 && few && kask == failures.clone().count() {
-            return Next::Leave;
+            return if self.pass == Pass::Again && self.tries < AGAIN_TRIES { wait } else { Next::Leave };
         }
         match (self.tries >= TRIES_MAX, others_do_well) {
             (false, _) => wait,
@@ -148,7 +150,9 @@ mod tests {
         assert_eq!(after(&mut first(0), &[Failure::Kask], 32, 31), Next::Leave);
         assert_eq!(after(&mut first(0), &[Failure::Kask], 1, 0), Next::Leave);
         let again = &mut Patience::new(Pass::Again, 0);
-        assert_eq!(after(again, &[Failure::Kask; 32], 32, 0), Next::Leave, "they had failed before");
+        let nexts: Vec<Next> = (0..AGAIN_TRIES).map(|_| after(again, &[Failure::Kask; 32], 32, 0)).collect();
+        assert!(nexts[..3].iter().all(|next| matches!(next, Next::Again(_))), "{nexts:?}");
+        assert_eq!(nexts[3], Next::Leave, "they had failed before");
     }
 
     #[test]

@@ -46,11 +46,11 @@ impl Store for Picky {
     }
 
     fn set(&self, key: Key, value: Bytes, _: Option<u64>) -> StoreFuture<'_, ()> {
-        let stored = match self.fails_for(&key) {
-            true => Err(StoreFault::Write("on purpose".into())),
-            false => Ok(drop(self.values.lock().unwrap().insert(key, value))),
-        };
-        Box::pin(async move { stored })
+        let fails = self.fails_for(&key);
+        if !fails {
+            self.values.lock().unwrap().insert(key, value);
+        }
+        Box::pin(async move { if fails { Err(StoreFault::Write("on purpose".into())) } else { Ok(()) } })
     }
 
     fn delete(&self, key: Key) -> StoreFuture<'_, ()> {
@@ -95,7 +95,10 @@ async fn one_key_in_a_thousand_fails_and_the_rest_is_copied() {
         seed(&redis, 4_000);
         begin(&decant);
         let view = wait_for(&decant, "finished");
-        assert_eq!(keys(&view), counted([("copied", 3_996), ("failed", 4)]), "{view:#}");
+        let keys_then = keys(&view);
+        // A request that a busy machine took too long for is found done.
+        let there = keys_then["copied"] + keys_then.get("equal").unwrap_or(&0);
+        assert_eq!((there, keys_then["failed"]), (3_996, 4), "{view:#}");
         assert_eq!((&view["reasons"], &view["not_moved"]), (&json!({ "failed: kask": 4 }), &json!(4)));
         assert_eq!(view["complete"]["failed"], 4);
         let listed = decant.admin_get(&format!("{PATH}?keys=1"));
