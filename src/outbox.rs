@@ -18,6 +18,7 @@ mod calls;
 mod damaged;
 mod many;
 mod names;
+mod open;
 mod peek;
 mod reply;
 mod scripts;

@@ -20,6 +20,7 @@ pub(super) enum Resource<'a> {
     Outbox(&'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
+    Verify(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -36,7 +37,8 @@ impl<'a> Resource<'a> {
             | Resource::History(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
-            | Resource::Outbox(stash) => Some(stash),
+            | Resource::Outbox(stash)
+            | Resource::Verify(stash) => Some(stash),
             _ => None,
         }
     }
@@ -45,6 +47,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -79,6 +82,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase" => Some(Resource::Phase(stash)),
         "phase/history" => Some(Resource::History(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "verify" => Some(Resource::Verify(stash)),
         _ => match rest.strip_prefix("damaged/") {
             Some(id) => Some(Resource::Damaged(stash, id)),
             None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
@@ -144,6 +148,7 @@ mod tests {
             ("/v1/stashes/echoseen/keys/a%2Fb", 200, 405, 405),
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

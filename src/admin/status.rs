@@ -1,21 +1,24 @@
 //! What the stashes tell of themselves.
 
-use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView};
+use super::{
+    Managed,
+    views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView},
+};
 use crate::{dialect::About, stash::mover::Mover};
-use std::sync::Arc;
 use tokio::time::Instant;
 
-pub(super) fn status(movers: &[Arc<Mover>], about: &About, started: Instant) -> StatusView {
+pub(super) fn status(stashes: &[Managed], about: &About, started: Instant) -> StatusView {
     StatusView {
         version: about.version.clone(),
-        member: movers.first().map(|mover| mover.member().to_owned()).unwrap_or_default(),
+        member: stashes.first().map(|stash| stash.mover.member().to_owned()).unwrap_or_default(),
         uptime_s: started.elapsed().as_secs(),
-        ready: ready(movers).ready,
-        stashes: movers.iter().map(|mover| stash(mover)).collect(),
+        ready: ready(stashes).ready,
+        stashes: stashes.iter().map(stash).collect(),
     }
 }
 
-pub(super) fn stash(mover: &Mover) -> StashView {
+pub(super) fn stash(managed: &Managed) -> StashView {
+    let mover = &managed.mover;
     let record = mover.shown();
     let stash = mover.stash();
     StashView {
@@ -25,12 +28,13 @@ pub(super) fn stash(mover: &Mover) -> StashView {
         own: record.as_ref().is_some_and(|record| record.member == mover.member()),
         record: record.as_deref().map(RecordView::from),
         figures: stash.figures(),
+        verify: managed.verifier.brief(),
     }
 }
 
 /// Ready is who serves: every phase is confirmed. A tier that is away changes nothing about that, but is told.
-pub(super) fn ready(movers: &[Arc<Mover>]) -> ReadyView {
-    let stashes: Vec<StashReadyView> = movers.iter().map(|mover| stash_ready(mover)).collect();
+pub(super) fn ready(stashes: &[Managed]) -> ReadyView {
+    let stashes: Vec<StashReadyView> = stashes.iter().map(|stash| stash_ready(&stash.mover)).collect();
     ReadyView { ready: stashes.iter().all(|stash| stash.ready), stashes }
 }
 

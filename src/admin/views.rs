@@ -8,6 +8,7 @@ use crate::{
         record::{Measured, PhaseRecord, State},
     },
     stash::StashFigures,
+    verify,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub struct StashView {
     pub record: Option<RecordView>,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last run of verify, and the one under way.
+    #[serde(default)]
+    pub verify: verify::Brief,
 }
 
 /// A phase record.
@@ -212,6 +216,7 @@ mod tests {
             own: false,
             record: None,
             figures,
+            verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);

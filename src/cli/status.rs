@@ -4,11 +4,13 @@ use super::{
     Exit, Failure, Global, Output,
     client::{self, Client},
     text::{ago, count, length, plain, table},
+    verify,
 };
 use crate::{
     admin::views::{StashView, StatusView},
     phase::record::State,
     stash::{Reads, ShardFigures, mover::unix_ms},
+    verify::Brief,
 };
 
 pub(super) fn run(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
@@ -66,6 +68,9 @@ fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> Stri
     if figures.shards.is_empty() {
         row("redis", "none configured".to_owned());
     }
+    if let Some(text) = verify_text(&stash.verify, now_unix_ms, styled) {
+        row("verify", text);
+    }
     row("replication", format!("{}, on tier failure: {}", figures.replication, figures.on_tier_failure));
     rows
 }
@@ -95,6 +100,16 @@ fn phase_rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -
         row("mirror", styled("33", &format!("writes have gone past Redis since {}", plain(since))));
     }
     rows
+}
+
+/// The run under way, or what the last one came to.
+fn verify_text(verify: &Brief, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> String) -> Option<String> {
+    if let Some(progress) = &verify.running {
+        return Some(verify::progress_line(progress));
+    }
+    let last = verify.last.as_ref()?;
+    let style = if last.arrived { "32" } else { "33" };
+    Some(format!("{}: {}", ago(last.ended_unix_ms, now_unix_ms), styled(style, &plain(&last.summary))))
 }
 
 /// The fallback rate: the share of hits that Redis served.
