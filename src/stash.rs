@@ -11,6 +11,8 @@ pub mod sample;
 mod shadow;
 mod shards;
 mod tiers;
+pub mod traffic;
+mod watch_traffic;
 
 use crate::{
     codec::key::Key,
@@ -31,7 +33,7 @@ pub use looker::{Seen, ShardView};
 pub use metrics::{Reads, StashMetrics};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,6 +41,7 @@ use std::{
 pub use tiers::Tiers;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
+use traffic::Traffic;
 
 tokio::task_local! {
     /// Of the request being served: what goes along to Kask. Background work of a request carries it on.
@@ -61,6 +64,8 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// A `std` mutex: held to keep one sample, or to read a window.
+    traffic: Mutex<Traffic>,
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
@@ -86,12 +91,14 @@ pub struct StashParts {
 
 impl Stash {
     pub fn new(config: &StashConfig, parts: StashParts) -> Arc<Stash> {
+        let traffic = Traffic::new(parts.tiers.now(), parts.metrics.totals());
         let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
         Arc::new(Stash {
             name: config.name.clone(),
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(parts.places_max)),

@@ -2,7 +2,7 @@
 
 use super::{
     Managed,
-    views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView},
+    views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView},
 };
 use crate::{dialect::About, stash::mover::Mover};
 use tokio::time::Instant;
@@ -30,6 +30,11 @@ pub(super) fn stash(managed: &Managed) -> StashView {
         figures: stash.figures(),
         verify: managed.verifier.brief(),
     }
+}
+
+pub(super) fn traffic(mover: &Mover) -> TrafficView {
+    let stash = mover.stash();
+    TrafficView { stash: stash.name.clone(), windows: stash.windows(), slots: stash.slots() }
 }
 
 /// Ready is who serves: every phase is confirmed. A tier that is away changes nothing about that, but is told.

@@ -7,7 +7,10 @@ use crate::{
         guard::Guard,
         record::{Measured, PhaseRecord, State},
     },
-    stash::StashFigures,
+    stash::{
+        StashFigures,
+        traffic::{Slot, Windows},
+    },
     verify,
 };
 use serde::{Deserialize, Serialize};
@@ -120,6 +123,16 @@ pub struct StashReadyView {
 pub struct ShardDownView {
     pub name: String,
     pub why: String,
+}
+
+/// `GET /v1/stashes/{stash}/traffic`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficView {
+    pub stash: String,
+    #[serde(flatten)]
+    pub windows: Windows,
+    /// The last hour, the oldest first; the last slot is not over.
+    pub slots: Vec<Slot>,
 }
 
 /// `GET /v1/stashes/{stash}/outbox`.

@@ -92,6 +92,9 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let (healed, stop) = (stash.clone(), background.clone());
     let heal = move || healed.clone().heal_alone(stop.clone());
     tokio::spawn(keep_up("healer", stash.name.clone(), background.clone(), heal));
+    let (counted, stop) = (stash.clone(), background.clone());
+    let count = move || counted.clone().watch_traffic(stop.clone());
+    tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());

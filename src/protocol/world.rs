@@ -293,6 +293,8 @@ pub enum Event {
     Settled(By),
     /// A write waited for a key in transit (told once a write).
     Waited,
+    /// Kask missed a read, and Redis answered it.
+    FellBack,
     /// A read-repair ended.
     Repair(&'static str),
     /// A value could not cross, in which direction and why.

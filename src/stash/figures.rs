@@ -1,6 +1,6 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
-use super::{Reads, Stash, alone::AloneFigures};
+use super::{Reads, Stash, alone::AloneFigures, traffic::Windows};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -44,6 +44,12 @@ pub struct StashFigures {
     pub keys_pending: usize,
     /// Reads since the start.
     pub reads: Reads,
+    /// What was read over the last minute, hour and day, and what failed meanwhile.
+    #[serde(default)]
+    pub traffic: Windows,
+    /// How long no read has fallen back on Redis, in milliseconds; at most as long as this decant has run.
+    #[serde(default)]
+    pub without_fallback_ms: u64,
     /// Writes to Kask alone, with Redis out of reach, that are not healed yet.
     #[serde(default)]
     pub alone: AloneFigures,
@@ -62,6 +68,8 @@ impl Stash {
             in_flight: self.in_flight(),
             keys_pending: self.keys_pending(),
             reads: self.metrics.reads(),
+            traffic: self.windows(),
+            without_fallback_ms: self.without_fallback_ms(),
             alone: self.site.world.alone.figures(),
         }
     }

@@ -135,6 +135,7 @@ impl Mover {
         self.shown.store(Some(Arc::new(record.clone())));
         self.unconfirmed.store(None);
         self.stash.metrics.set_phase(record.phase);
+        self.stash.metrics.set_move(record.since_unix_ms, !settled);
         self.stash.site.world.alone.record_says(record.mirror_unclean_since_unix_ms.is_some());
     }
 

@@ -69,6 +69,13 @@ async fn status_tells_phase_shards_and_reads() {
     ] {
         assert_eq!(stash[name], expected, "{name} in {status:#}");
     }
+    let minute = &stash["traffic"]["minute"];
+    for (name, expected) in [("kask", 0), ("redis", 1), ("none", 1), ("fallbacks", 1), ("kask_errors", 0)] {
+        assert_eq!(minute[name], expected, "{name} in {status:#}");
+    }
+    assert!(minute["over_ms"].as_u64().is_some_and(|ms| ms < 60_000), "no longer than decant has run: {minute}");
+    let traffic = decant.get("/v1/stashes/echoseen/traffic").await.json();
+    assert_eq!((&traffic["hour"]["redis"], &traffic["slots"][0]["redis"]), (&json!(1), &json!(1)), "{traffic:#}");
     let shard = &stash["shards"][0];
     let address = format!("127.0.0.1:{}/0", stage.redis.port);
     assert_eq!((&shard["name"], &shard["address"], &shard["up"]), (&json!("main"), &json!(address), &json!(true)));

@@ -7,6 +7,7 @@ mod bad_input;
 mod cli_config;
 mod crashes;
 mod damaged;
+mod dashboards;
 mod dialect;
 mod edges;
 mod faults;
