@@ -59,6 +59,15 @@ fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> Stri
             },
         );
     }
+    if let "open" | "half-open" = figures.kask_breaker.as_str() {
+        row(
+            "kask",
+            styled(
+                "31",
+                &format!("does not answer, and is not asked but for probes (breaker {})", figures.kask_breaker),
+            ),
+        );
+    }
     for shard in &figures.shards {
         row(&format!("redis {}", plain(&shard.name)), shard_text(shard, figures.redis_in_use, styled));
         if figures.redis_in_use {
@@ -125,6 +134,9 @@ fn reads(reads: Reads) -> String {
 fn shard_text(shard: &ShardFigures, in_use: bool, styled: &dyn Fn(&str, &str) -> String) -> String {
     let state = match (in_use, shard.up) {
         (false, _) => "retired, no connection is held".to_owned(),
+        (true, true) if matches!(shard.breaker.as_str(), "open" | "half-open") => {
+            styled("31", "connected, but does not answer")
+        }
         (true, true) => styled("32", "up"),
         (true, false) => {
             styled("31", &format!("down: {}", plain(shard.why_down.as_deref().unwrap_or("no connection"))))
@@ -208,6 +220,14 @@ mod tests {
         let other = STASH.replace("\"up\":true", "\"up\":true,\"fence_differs\":true");
         let told = render(&view(&other), 61_000, &|_, text| text.to_owned());
         assert!(told.contains("up, fence 3, which this decant does not follow"), "{told}");
+        let hangs = STASH.replace("\"up\":true", "\"up\":true,\"breaker\":\"open\"");
+        let hangs = hangs.replace("\"in_flight\":2", "\"kask_breaker\":\"half-open\",\"in_flight\":2");
+        let told = render(&view(&hangs), 61_000, &|_, text| text.to_owned());
+        assert!(told.contains("connected, but does not answer, fence 3"), "{told}");
+        assert!(
+            told.contains("kask         does not answer, and is not asked but for probes (breaker half-open)"),
+            "{told}"
+        );
         insta::assert_snapshot!(render(&view(&down), 61_000, &|_, text| text.to_owned()));
         let starting = r#"{"name":"echoseen","confirmed":false,"why_unconfirmed":"shard main: away","own":false,
             "replication":"sync","on_tier_failure":"heal","shadow_share":0.0,"redis_in_use":false,"in_flight":0,

@@ -11,6 +11,9 @@ pub struct ShardFigures {
     pub address: String,
     pub up: bool,
     pub why_down: Option<String>,
+    /// `closed`, `open` (Redis counts as away, and is not asked) or `half-open`.
+    #[serde(default)]
+    pub breaker: String,
     /// Of the last look; none: the shard had no fence, or was never looked at.
     pub fence_version: Option<u64>,
     pub fence_member: Option<String>,
@@ -37,6 +40,9 @@ pub struct StashFigures {
     pub shadow_share: f64,
     /// False: in `kask-only` no connection to Redis is held, and no shard is looked at.
     pub redis_in_use: bool,
+    /// `closed`, `open` (Kask counts as away, and is not asked) or `half-open`.
+    #[serde(default)]
+    pub kask_breaker: String,
     pub shards: Vec<ShardFigures>,
     /// Operations under way.
     pub in_flight: usize,
@@ -63,6 +69,7 @@ impl Stash {
             replication: if settings.answer_before_copy { "async" } else { "sync" }.to_owned(),
             on_tier_failure: if settings.fail_on_tier_failure { "fail" } else { "heal" }.to_owned(),
             shadow_share: self.shadow_share,
+            kask_breaker: self.site.world.kask.breaker().standing().name().to_owned(),
             redis_in_use: self.redis_is_in_use() && !self.views.is_empty(),
             shards,
             in_flight: self.in_flight(),
@@ -82,6 +89,7 @@ impl Stash {
             name: self.shard_name(shard),
             address: connection.map(|shard| shard.address()).unwrap_or_default(),
             up: connection.is_some_and(|shard| shard.is_up()),
+            breaker: connection.map(|shard| shard.breaker().standing().name().to_owned()).unwrap_or_default(),
             why_down: connection.and_then(|shard| shard.why_down()),
             fence_version: seen.and_then(|seen| Some(seen.fence.as_ref()?.version)),
             fence_member: seen.and_then(|seen| Some(seen.fence.as_ref()?.member.clone())),

@@ -18,7 +18,7 @@ use crate::{
     },
     outbox::{Peek, PeekRecord},
     protocol::pending::Pending,
-    tier::{Forward, kask::KaskRead},
+    tier::kask::KaskRead,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -145,7 +145,7 @@ impl Stash {
     pub async fn inspect(&self, key: &Key) -> Inspection {
         let outbox = self.site.world.outbox.as_deref();
         let (redis, kask) = tokio::join!(self.peek(key), async {
-            self.site.world.kask.get(key, Instant::now() + TIER_TIMEOUT, &Forward::default()).await
+            self.site.world.kask.get_all_the_same(key, Instant::now() + TIER_TIMEOUT).await
         });
         let mut kask_side = KaskSide::default();
         let body = match &kask {

@@ -93,7 +93,7 @@ impl Stash {
 
     async fn look_once(&self, shard: usize, watch: &mut Watch, due_to: &mpsc::Sender<Due>) {
         let Some(outbox) = &self.site.world.outbox else { return };
-        self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.is_up()));
+        self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.answers()));
         let (sent, sent_at) = (self.site.world.now(), Instant::now());
         let Ok(look) = outbox.look(shard, sent_at + self.redis_timeout).await else { return };
         // The fence first: a look that shows a newer phase must not count as fresh before the phase is believed.

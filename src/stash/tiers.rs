@@ -11,7 +11,10 @@ use crate::{
             Taken, Token, Unheard,
         },
     },
-    tier::kask::{KaskRead, KaskTier, KaskWrite},
+    tier::{
+        breaker::Asker,
+        kask::{KaskRead, KaskTier, KaskWrite},
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -149,6 +152,10 @@ impl World for Tiers {
             KaskRead::Miss => KaskGot::Miss,
             KaskRead::Error(error) => KaskGot::Error(error.to_string()),
         }
+    }
+
+    fn kask_is_away(&self) -> bool {
+        self.kask.breaker().refuses(Asker::Reluctant)
     }
 
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {

@@ -82,6 +82,16 @@ pub const METRICS: &[Metric] = &[
         "Time that a tier took for one request.",
     ),
     gauge("decant_tier_up", &["stash", "tier"], "1 while a tier answers."),
+    gauge(
+        "decant_breaker",
+        &["stash", "tier", "shard", "state"],
+        "1 for where a tier's circuit breaker stands: closed, open or half-open.",
+    ),
+    counter(
+        "decant_breaker_opened_total",
+        &["stash", "tier", "shard"],
+        "How often a tier was found away, and was not asked any more.",
+    ),
     counter("decant_repairs_total", &["stash", "outcome"], "Copies to Kask that a fallback read caused."),
     gauge("decant_outbox_intents", STASH, "Writes and copies that are not yet proven equal in both tiers."),
     Metric {
@@ -153,6 +163,7 @@ mod tests {
             "served_by",
             "shard",
             "stash",
+            "state",
             "tier",
             "version",
         ];

@@ -2,20 +2,23 @@
 //!
 //! A call never waits past its deadline, and is never sent twice, except a script that Redis said it does not know. While no
 //! connection is up calls are turned away at once, apart from those that find the very first attempt, or the one after a
-//! connection that had lived well, under way: they wait for it within their deadline.
+//! connection that had lived well, under way: they wait for it within their deadline. A Redis that takes connections and says nothing
+//! would cost each call its whole deadline; there a breaker turns them away as soon as a few have waited in vain.
 mod life;
 mod link;
 mod script;
 mod url;
 pub mod value;
 
+use super::breaker::{Asker, LiveBreaker, Outcome, Rules, Standing};
 use super::metrics::OpMetrics;
 use link::{Link, State};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
 pub use script::Script;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +28,10 @@ pub use url::{RedisUrl, RedisUrlFault};
 pub const IN_FLIGHT_MAX: usize = 1024;
 /// So much of a server's error text is kept, in characters.
 const DETAIL_CHARS_MAX: usize = 200;
+/// One thread answers all keys, in order: whoever waits in vain waits for what all wait for. A healthy Redis's longest pauses are shorter
+/// than this silence, and a probe comes with every look at the outbox.
+const AWAY: Rules =
+    Rules { subjects: 3, subjects_if_mixed: 3, silence: Duration::from_millis(300), wait: Duration::from_millis(100) };
 /// The metric labels of [`RedisFailure`], and of success.
 const OUTCOMES: [&str; 5] = ["ok", "refused", "timeout", "away", "lost"];
 
@@ -63,6 +70,9 @@ pub struct Shard {
     /// Ends the keeper of the connection; `None` while closed.
     keeper: Mutex<Option<CancellationToken>>,
     places: Semaphore,
+    breaker: Arc<LiveBreaker>,
+    /// Tells calls apart, for the breaker.
+    calls: AtomicU64,
     /// Made when a script is first called; a stash has about a dozen, and scripts are static, so this does not grow.
     scripts: arc_swap::ArcSwap<Vec<(&'static str, Arc<OpMetrics>)>>,
     command: OpMetrics,
@@ -86,6 +96,8 @@ impl Shard {
             state: Arc::new(watch::Sender::new(State::Closed)),
             keeper: Mutex::default(),
             places: Semaphore::new(IN_FLIGHT_MAX),
+            breaker: Arc::new(LiveBreaker::new(AWAY, stash, Some(name))),
+            calls: AtomicU64::new(0),
             scripts: arc_swap::ArcSwap::default(),
             command: of("command"),
             pipeline: of("pipeline"),
@@ -98,7 +110,8 @@ impl Shard {
         if keeper.is_none() {
             let closed = CancellationToken::new();
             self.state.send_replace(State::Connecting);
-            tokio::spawn(link::keep(self.name.clone(), self.url.clone(), self.state.clone(), closed.clone()));
+            let (name, url, state) = (self.name.clone(), self.url.clone(), self.state.clone());
+            tokio::spawn(link::keep(name, url, state, self.breaker.clone(), closed.clone()));
             *keeper = Some(closed);
         }
     }
@@ -115,6 +128,16 @@ impl Shard {
     /// Whether there is a connection that answered when it was made and has not been found dead since.
     pub fn is_up(&self) -> bool {
         self.state.borrow().live().is_some()
+    }
+
+    /// Whether there is a connection, and Redis does not count as away.
+    pub fn answers(&self) -> bool {
+        self.is_up() && self.breaker.standing() == Standing::Closed
+    }
+
+    /// Whether Redis counts as away.
+    pub fn breaker(&self) -> &LiveBreaker {
+        &self.breaker
     }
 
     /// Why there is no connection; `None` while there is one. For people.
@@ -150,7 +173,7 @@ impl Shard {
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
     pub async fn command(&self, cmd: Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
         let begun = Instant::now();
-        let result = self.send(&cmd, deadline).await;
+        let result = self.send(Asker::Reluctant, &cmd, deadline).await;
         self.command.record(outcome(&result), begun.elapsed());
         result
     }
@@ -164,7 +187,9 @@ impl Shard {
         let begun = Instant::now();
         let (offset, count) = if cmds.is_transaction() { (cmds.len() + 1, 1) } else { (0, cmds.len()) };
         let result = self
-            .call(deadline, async |mut connection| connection.send_packed_commands(&cmds, offset, count).await)
+            .call(Asker::Reluctant, deadline, async |mut connection| {
+                connection.send_packed_commands(&cmds, offset, count).await
+            })
             .await;
         self.pipeline.record(outcome(&result), begun.elapsed());
         result
@@ -179,9 +204,21 @@ impl Shard {
         args: &[&[u8]],
         deadline: Instant,
     ) -> Result<Value, RedisFailure> {
+        self.script_as(Asker::Reluctant, script, keys, args, deadline).await
+    }
+
+    /// As [`Shard::script`], for who can afford to find out that Redis is still away.
+    pub async fn script_as(
+        &self,
+        asker: Asker,
+        script: &'static Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<Value, RedisFailure> {
         let begun = Instant::now();
         // Boxed: the future is large, and every read holds a place for it, though most never come here.
-        let result = Box::pin(self.evalsha(script, keys, args, deadline)).await;
+        let result = Box::pin(self.evalsha(asker, script, keys, args, deadline)).await;
         self.metrics_of(script.name).record(outcome(&result), begun.elapsed());
         result
     }
@@ -211,7 +248,7 @@ impl Shard {
         }
         let mut rest = Pipeline::with_capacity(again.len());
         again.iter().for_each(|i| ask(&calls[*i], &mut rest));
-        let late = match self.load(script, deadline).await {
+        let late = match self.load(Asker::Reluctant, script, deadline).await {
             Ok(()) => self.pipeline(rest, deadline).await.map(|answers| answers.into_iter().map(done).collect()),
             Err(failure) => Err(failure),
         };
@@ -224,6 +261,7 @@ impl Shard {
 
     async fn evalsha(
         &self,
+        asker: Asker,
         script: &Script,
         keys: &[&[u8]],
         args: &[&[u8]],
@@ -231,27 +269,27 @@ impl Shard {
     ) -> Result<Value, RedisFailure> {
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.sha()).arg(keys.len()).arg(keys).arg(args);
-        match self.send(&call, deadline).await {
+        match self.send(asker, &call, deadline).await {
             Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT" => {}
             result => return result,
         }
-        self.load(script, deadline).await?;
-        self.send(&call, deadline).await
+        self.load(asker, script, deadline).await?;
+        self.send(asker, &call, deadline).await
     }
 
     /// Makes a script known. Whatever becomes of this, the script itself was not sent.
-    async fn load(&self, script: &Script, deadline: Instant) -> Result<(), RedisFailure> {
+    async fn load(&self, asker: Asker, script: &Script, deadline: Instant) -> Result<(), RedisFailure> {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(script.source);
-        match self.send(&load, deadline).await {
+        match self.send(asker, &load, deadline).await {
             Ok(_) => Ok(()),
             Err(refused @ RedisFailure::Refused { .. }) => Err(refused),
             Err(failure) => Err(RedisFailure::Away { detail: format!("the script could not be loaded: {failure}") }),
         }
     }
 
-    async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
-        match self.call(deadline, async |mut connection| connection.send_packed_command(cmd).await).await? {
+    async fn send(&self, asker: Asker, cmd: &Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
+        match self.call(asker, deadline, async |mut connection| connection.send_packed_command(cmd).await).await? {
             Value::ServerError(error) => Err(RedisFailure::refused(&error)),
             value => Ok(value),
         }
@@ -260,6 +298,7 @@ impl Shard {
     /// The bounds and the outcomes that all calls share.
     async fn call<T, F>(
         &self,
+        asker: Asker,
         deadline: Instant,
         send: impl FnOnce(MultiplexedConnection) -> F,
     ) -> Result<T, RedisFailure>
@@ -268,12 +307,22 @@ impl Shard {
     {
         let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
         let _place = self.places.try_acquire().map_err(|_| away("too many calls are under way"))?;
-        let link = self.link(deadline).await?;
+        let Some(pass) = self.breaker.ask(self.calls.fetch_add(1, Ordering::Relaxed), asker) else {
+            return Err(away(&self.why_down().unwrap_or_else(|| "it does not answer".to_owned())));
+        };
+        let link = match self.link(deadline).await {
+            Ok(link) => link,
+            Err(failure) => {
+                let retired = matches!(*self.state.borrow(), State::Closed);
+                pass.tell(if retired { Outcome::Nothing } else { Outcome::Failed });
+                return Err(failure);
+            }
+        };
         if Instant::now() >= deadline {
             return Err(away("the deadline had passed"));
         }
         let waiting = link.waiting();
-        match timeout_at(deadline, send(link.connection.clone())).await {
+        let ended = match timeout_at(deadline, send(link.connection.clone())).await {
             Ok(Ok(value)) => {
                 waiting.answered();
                 Ok(value)
@@ -287,7 +336,10 @@ impl Shard {
             // written from one that was.
             Ok(Err(error)) => Err(RedisFailure::Lost { detail: error.category().to_owned() }),
             Err(_) => Err(RedisFailure::Timeout),
-        }
+        };
+        let answered = matches!(ended, Ok(_) | Err(RedisFailure::Refused { .. }));
+        pass.tell(if answered { Outcome::Answered } else { Outcome::Failed });
+        ended
     }
 
     async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisFailure> {

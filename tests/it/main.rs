@@ -4,6 +4,7 @@
 mod admin;
 mod alone;
 mod bad_input;
+mod breakers;
 mod cli_config;
 mod crashes;
 mod damaged;

@@ -53,6 +53,7 @@ const EVERYTHING: Mix = Mix {
         (Fault::NotSent, 4),
         (Fault::Error, 6),
         (Fault::KaskGet, 4),
+        (Fault::KaskAway, 4),
         (Fault::Stall, 12),
         (Fault::Evict, 10),
         (Fault::Cut, 8),

@@ -402,6 +402,10 @@ impl World for SimWorld {
         got
     }
 
+    fn kask_is_away(&self) -> bool {
+        self.sim().strikes(Fault::KaskAway)
+    }
+
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {
         let id = {
             let sim = &mut *self.sim();
