@@ -30,6 +30,7 @@ pub use alone::Alone;
 use alone::LoneWrite;
 pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
+use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
 use std::{
     sync::{
@@ -64,6 +65,8 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// One for each shard.
+    shard_metrics: Vec<ShardMetrics>,
     /// A `std` mutex: held to keep one sample, or to read a window.
     traffic: Mutex<Traffic>,
     shadow_share: f64,
@@ -91,6 +94,11 @@ pub struct StashParts {
 
 impl Stash {
     pub fn new(config: &StashConfig, parts: StashParts) -> Arc<Stash> {
+        let outbox = parts.tiers.outbox.iter();
+        let shard_metrics = outbox
+            .flat_map(|outbox| outbox.shards())
+            .map(|shard| ShardMetrics::new(&config.name, &shard.name))
+            .collect();
         let traffic = Traffic::new(parts.tiers.now(), parts.metrics.totals());
         let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
         Arc::new(Stash {
@@ -98,6 +106,7 @@ impl Stash {
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            shard_metrics,
             traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),

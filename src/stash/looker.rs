@@ -94,6 +94,7 @@ impl Stash {
     async fn look_once(&self, shard: usize, watch: &mut Watch, due_to: &mpsc::Sender<Due>) {
         let Some(outbox) = &self.site.world.outbox else { return };
         self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.answers()));
+        self.shard_metrics[shard].is_up(outbox.shards()[shard].answers());
         let (sent, sent_at) = (self.site.world.now(), Instant::now());
         let Ok(look) = outbox.look(shard, sent_at + self.redis_timeout).await else { return };
         // The fence first: a look that shows a newer phase must not count as fresh before the phase is believed.
@@ -111,6 +112,7 @@ impl Stash {
             oldest_ms: look.oldest_ms,
             fence: look.fence.clone(),
         });
+        self.shard_metrics[shard].intents.set((look.to_kask + look.to_redis) as f64);
         self.show_outbox();
         let due = self.due(shard, look, watch).await;
         if !due.is_empty() {

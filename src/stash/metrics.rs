@@ -75,6 +75,22 @@ pub struct StashMetrics {
     fence_unusable: Seldom,
 }
 
+/// The handles of one shard.
+pub struct ShardMetrics {
+    up: Gauge,
+    pub intents: Gauge,
+}
+
+impl ShardMetrics {
+    pub(super) fn new(stash: &str, shard: &str) -> ShardMetrics {
+        let labels = [("stash", stash.to_owned()), ("shard", shard.to_owned())];
+        ShardMetrics { up: gauge!("decant_shard_up", &labels), intents: gauge!("decant_shard_intents", &labels) }
+    }
+
+    pub(super) fn is_up(&self, up: bool) {
+        self.up.set(if up { 1.0 } else { 0.0 });
+    }
+}
 /// How a shadow read ends: the first three were compared.
 const SHADOWS: [&str; 4] = ["match", "mismatch", "missing", "error"];
 /// How a read-repair ends.

@@ -62,6 +62,12 @@ pub const METRICS: &[Metric] = &[
     gauge("decant_move_under_way", STASH, "1 from the beginning of a move until it has settled."),
     gauge("decant_keys_pending", STASH, "Keys that are read with care because their tiers may differ."),
     counter("decant_writes_waited_total", STASH, "Writes that waited for a key in transit during a move."),
+    gauge("decant_shard_up", &["stash", "shard"], "1 while this Redis answers."),
+    gauge(
+        "decant_shard_intents",
+        &["stash", "shard"],
+        "The part of decant_outbox_intents that this Redis last showed.",
+    ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
     gauge(
         "decant_mirror_unclean",

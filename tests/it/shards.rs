@@ -1,6 +1,7 @@
 //! Several shards: keys stand where nutcracker and MediaWiki put them, and one shard's trouble is its own keys' only.
 
 mod nutcracker;
+mod one_down;
 mod placing;
 
 use crate::{
@@ -40,6 +41,12 @@ fn made_keys(count: usize, others: impl Fn(&mut fastrand::Rng) -> Vec<u8>) -> Ve
         }
     };
     (0..count).map(one).collect()
+}
+
+/// So many keys of one shard.
+fn keys_of(map: &ShardMap, shard: usize, count: usize) -> Vec<String> {
+    let names = (0..).map(|i| format!("enwiki:echo:seen:{i}"));
+    names.filter(|name| map.shard_of(&Key::from_bytes(name.clone().into_bytes())) == shard).take(count).collect()
 }
 
 /// As RedisBagOStuff and as RESTBagOStuff write the value of the `i`-th key.

@@ -15,17 +15,19 @@ impl Mover {
     pub(super) async fn first_start(&self) -> Result<(), String> {
         let _one = self.changing.lock().await;
         let mut seen: Option<Fence> = None;
+        let mut away = None;
         // Also where the config says kask-only: others may share these shards, and be in another phase.
         for (shard, until) in self.all_shards() {
-            let fence = self.stash.fence_on(shard, until).await.map_err(|why| match self.first_phase {
-                Phase::KaskOnly => format!("{why}; if this Redis is gone for good, remove it from the stash's config"),
-                _ => why,
-            })?;
-            seen = seen.into_iter().chain(fence).max_by_key(|fence| fence.version);
+            match self.stash.fence_on(shard, until).await {
+                Ok(fence) => seen = seen.into_iter().chain(fence).max_by_key(|fence| fence.version),
+                Err(why) => away = away.or(Some(why)),
+            }
         }
-        let mut record = match seen {
-            Some(fence) => self.adopted(&fence)?,
-            None => self.first_record(),
+        let mut record = match (seen, away) {
+            // A shard that is away has this fence, or a newer one that is learned of later, as a stale decant learns of it.
+            (Some(fence), away) if away.is_none() || fence.member != self.member => self.adopted(&fence)?,
+            (_, Some(why)) => return Err(self.needs_every_shard(&why)),
+            (_, None) => self.first_record(),
         };
         if record.member == self.member {
             self.store.replace(record.clone()).await.map_err(|fault| fault.to_string())?;
@@ -38,6 +40,14 @@ impl Mover {
         self.believe(&record);
         self.stash.confirm();
         Ok(())
+    }
+
+    /// What a shard that is away knows must not be guessed: it may have a fence.
+    fn needs_every_shard(&self, why: &str) -> String {
+        match self.first_phase {
+            Phase::KaskOnly => format!("{why}; if this Redis is gone for good, remove it from the stash's config"),
+            _ => format!("{why}; a first start needs every shard once"),
+        }
     }
 
     fn first_record(&self) -> PhaseRecord {
