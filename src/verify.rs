@@ -262,7 +262,8 @@ impl Verifier {
     async fn carry_out(self: Arc<Self>, request: Request, stand: Stand) {
         let (stash, id) = (self.stash_name().to_owned(), stand.id.clone());
         tracing::info!(stash, id, sample = request.sample, fix = request.fix, "verify begins");
-        self.keep().await;
+        let begun = self.state().kept.clone();
+        self.keep(&begun).await;
         let verifier = self.clone();
         let tell = move |run: Arc<Run>| {
             if let Some(running) = &mut verifier.state().running {
@@ -278,22 +279,21 @@ impl Verifier {
             "verify has ended: {}",
             report.summary
         );
-        {
-            let mut state = self.state();
-            state.running = None;
-            state.kept.under_way = None;
-            // One that was cut short and found nothing says nothing against the one before.
-            if report.is_full() && (report.complete || report.keys.missing + report.keys.different > 0) {
-                state.kept.full = Some(report.clone());
-            }
-            state.kept.last = Some(report);
+        let mut kept = Kept { under_way: None, ..self.state().kept.clone() };
+        // One that was cut short and found nothing says nothing against the one before.
+        if report.is_full() && (report.complete || report.keys.missing + report.keys.different > 0) {
+            kept.full = Some(report.clone());
         }
-        self.keep().await;
+        kept.last = Some(report);
+        // Durable before anybody is told of it.
+        self.keep(&kept).await;
+        let mut state = self.state();
+        (state.running, state.kept) = (None, kept);
     }
 
     /// Writes the reports down, beside the runtime.
-    async fn keep(&self) {
-        let (store, kept) = (self.store.clone(), self.state().kept.clone());
+    async fn keep(&self, kept: &Kept) {
+        let (store, kept) = (self.store.clone(), kept.clone());
         let written = tokio::task::spawn_blocking(move || store.store(&kept)).await;
         if let Ok(Err(fault)) = written {
             tracing::error!(stash = self.stash_name(), fault = %fault, "the report of verify could not be kept");
