@@ -9,9 +9,12 @@ use super::{
 use crate::{
     admin::views::{StashView, StatusView},
     phase::record::State,
-    stash::{Reads, ShardFigures, mover::unix_ms},
+    stash::{Neighbour, Reads, ShardFigures, mover::unix_ms},
     verify::Brief,
 };
+
+/// A decant says every few seconds that it is there: who has not for so long may be gone.
+const SILENT_MS: u64 = 15_000;
 
 pub(super) fn run(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = Client::new(global)?;
@@ -59,6 +62,9 @@ fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> Stri
             },
         );
     }
+    for neighbour in &figures.neighbours {
+        row("beside it", neighbour_text(neighbour, stash.record.as_ref().map(|record| record.version), styled));
+    }
     if let "open" | "half-open" = figures.kask_breaker.as_str() {
         row(
             "kask",
@@ -100,7 +106,10 @@ fn phase_rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -
     let forced = if record.forced { ", forced" } else { "" };
     let since = ago(record.since_unix_ms, now_unix_ms);
     row("since", format!("{since}, by {}{forced}: {}", plain(&record.by), plain(&record.reason)));
-    let whose = if stash.own { "this decant".to_owned() } else { plain(&record.member) };
+    let whose = match stash.own {
+        true => "this decant".to_owned(),
+        false => format!("{}; this decant serves, and can neither move nor write Kask alone", plain(&record.member)),
+    };
     row("owner", whose);
     if let Some(since) = &record.kask_stale_since {
         row("kask", styled("33", &format!("writes have gone past it since {}", plain(since))));
@@ -129,6 +138,18 @@ fn reads(reads: Reads) -> String {
         hits => format!("{:.1} % of hits from Redis", reads.redis as f64 * 100.0 / hits as f64),
     };
     format!("{} kask, {} redis, {} none ({share})", count(reads.kask), count(reads.redis), count(reads.none))
+}
+
+/// Without a shared record the fence names the one that moves; of the others one knows that they are there.
+fn neighbour_text(neighbour: &Neighbour, version: Option<u64>, styled: &dyn Fn(&str, &str) -> String) -> String {
+    let heard = format!("heard of {} ago", length(neighbour.heard_ms_ago));
+    let heard = if neighbour.heard_ms_ago >= SILENT_MS { styled("33", &heard) } else { heard };
+    let behind = match version {
+        Some(version) if version != neighbour.version => styled("33", &format!(", at version {}", neighbour.version)),
+        _ => String::new(),
+    };
+    let (member, store, decant) = (plain(&neighbour.member), plain(&neighbour.store), plain(&neighbour.decant));
+    format!("{member}, decant {decant}, record in {store}, {heard}{behind}")
 }
 
 fn shard_text(shard: &ShardFigures, in_use: bool, styled: &dyn Fn(&str, &str) -> String) -> String {
@@ -192,6 +213,22 @@ mod tests {
     #[test]
     fn one_screen() {
         insta::assert_snapshot!(render(&view(STASH), 61_000, &|_, text| text.to_owned()));
+    }
+
+    #[test]
+    fn who_else_is_at_work_is_named() {
+        let beside = |version: u64, ms: u64| {
+            let told = format!(
+                "\"neighbours\":[{{\"member\":\"m-2\",\"version\":{version},\"store\":\"file\",\"decant\":\"0.1.0\",\"heard_ms_ago\":{ms}}}],\"in_flight\":2"
+            );
+            render(&view(&STASH.replace("\"in_flight\":2", &told)), 61_000, &|style, text| {
+                format!("<{style}>{text}</>")
+            })
+        };
+        let text = beside(3, 2_000);
+        assert!(text.contains("beside it    m-2, decant 0.1.0, record in file, heard of 2.0 s ago\n"), "{text}");
+        let text = beside(2, 60_000);
+        assert!(text.contains("<33>heard of 60 s ago</><33>, at version 2</>\n"), "{text}");
     }
 
     #[test]

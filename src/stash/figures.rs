@@ -1,6 +1,6 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
-use super::{Reads, Stash, alone::AloneFigures, traffic::Windows};
+use super::{Neighbour, Reads, Stash, alone::AloneFigures, traffic::Windows};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -59,6 +59,9 @@ pub struct StashFigures {
     /// Writes to Kask alone, with Redis out of reach, that are not healed yet.
     #[serde(default)]
     pub alone: AloneFigures,
+    /// Other decants on the same shards, by name.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
 }
 
 impl Stash {
@@ -78,6 +81,7 @@ impl Stash {
             traffic: self.windows(),
             without_fallback_ms: self.without_fallback_ms(),
             alone: self.site.world.alone.figures(),
+            neighbours: self.neighbours(),
         }
     }
 
