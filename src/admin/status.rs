@@ -2,9 +2,13 @@
 
 use super::{
     Managed,
+    attention::attention,
     views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView},
 };
-use crate::{dialect::About, stash::mover::Mover};
+use crate::{
+    dialect::About,
+    stash::mover::{Mover, unix_ms},
+};
 use tokio::time::Instant;
 
 pub(super) fn status(stashes: &[Managed], about: &About, started: Instant) -> StatusView {
@@ -21,15 +25,18 @@ pub(super) fn stash(managed: &Managed) -> StashView {
     let mover = &managed.mover;
     let record = mover.shown();
     let stash = mover.stash();
-    StashView {
+    let mut view = StashView {
         name: stash.name.clone(),
         confirmed: stash.is_confirmed(),
         why_unconfirmed: mover.why_unconfirmed(),
         own: record.as_ref().is_some_and(|record| record.member == mover.member()),
         record: record.as_deref().map(RecordView::from),
+        attention: Vec::new(),
         figures: stash.figures(),
         verify: managed.verifier.brief(),
-    }
+    };
+    view.attention = attention(&view, unix_ms());
+    view
 }
 
 pub(super) fn traffic(mover: &Mover) -> TrafficView {
