@@ -100,22 +100,8 @@ function between(stash) {
 }
 
 function bar(name, ratio, text, ...more) {
-  // What is under way is never all of it.
-  const percent = Math.min(99, Math.floor(ratio * 100));
+  const percent = Math.floor(ratio * 100);
   return el('li', { class: 'with-bar' }, el('span', { class: 'name' }, name), el('span', { class: 'value' }, el('progress', { max: 100, value: percent, 'aria-label': name }, `${percent} %`), ` ${percent} %`, el('span', { class: 'more' }, text), ...more.filter(Boolean).map((one) => el('span', { class: 'more' }, one))));
-}
-
-/** The run under way, and what the last one came to. */
-function verify({ running, last }) {
-  const facts = [];
-  if (running) {
-    const left = running.left_ms !== null && `about ${length(running.left_ms)} left`;
-    const held = running.held_back_by && `held back by ${running.held_back_by}`;
-    const done = `${count(running.compared)} compared, ${count(running.keys_per_s)}/s`;
-    facts.push(bar('Verify', running.of ? running.walked / running.of : 0, done, left, held));
-  }
-  if (last) facts.push(fact(last.arrived ? 'ok' : 'warn', last.arrived ? 'well' : 'look at it', running ? 'Verify before' : 'Verify', last.summary, time(last.ended_unix_ms)));
-  return facts.length ? facts : [fact('none', 'never run', 'Verify', 'has not run')];
 }
 
 function copies(stash) {
@@ -124,7 +110,9 @@ function copies(stash) {
     const backfill = stash.backfill;
     if (backfill) facts.push(bar('Backfill', backfill.ratio ?? 0, backfill.text, backfill.more));
     else facts.push(fact('none', 'never run', 'Backfill', 'has not run'));
-    facts.push(...verify(stash.verify));
+    const verify = stash.verify;
+    if (verify) facts.push(fact(verify.ok ? 'ok' : 'warn', verify.ok ? 'well' : 'look at it', 'Verify', verify.text, verify.more));
+    else facts.push(fact('none', 'never run', 'Verify', 'has not run'));
     if (stash.phase === 'kask-first') {
       const quiet = stash.traffic.hour.fallbacks === 0;
       facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', stash.without_fallback_ms < 1000 ? 'one just now' : `for ${length(Math.floor(stash.without_fallback_ms / 1000) * 1000)}`, 'reads that Kask missed and Redis answered'));
