@@ -166,7 +166,7 @@ impl Inner {
             return Err(Problem::no_such_page());
         };
         let asked = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("to=")));
-        json(StatusCode::OK, &steps.view(&managed.mover, asked.map(moves::phase).transpose()?).await?)
+        json(StatusCode::OK, &steps.view(managed, asked.map(moves::phase).transpose()?).await?)
     }
 
     /// Kask's shape.
