@@ -5,15 +5,15 @@ mod keep_up;
 pub mod state_dir;
 
 use crate::{
-    admin::{Admin, AdminParts},
-    config::Config,
+    admin::{Admin, AdminParts, Managed},
+    config::{Config, StashConfig},
     dialect::{About, Dialect, Manners, Meter, Mount, Pages, SameBaseUri},
     http::serve,
     kask_server,
     phase::file::RecordFault,
     tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
+    verify::Verifier,
 };
-use build::Built;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -72,16 +72,17 @@ pub async fn run(
     let background = CancellationToken::new();
     let (mut stashes, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {
-        let mut built = build::stash(stash, &config, &state, &tasks).await?;
-        kasks.extend(built.kask.take());
-        stashes.push(built);
+        let built = build::stash(stash, &config, &state, &tasks).await?;
+        kasks.extend(built.kask);
+        let keys_max = config.limits.key_bytes_max;
+        let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
+        stashes.push(Managed { mover: built.mover, backfill: built.backfill, verifier });
     }
     let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
     let dialect = Dialect::new(mounts(&config, &stashes), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
     let admin_service = Admin::new(AdminParts {
-        movers: stashes.iter().map(|built| built.mover.clone()).collect(),
-        backfills: stashes.iter().map(|built| built.backfill.clone()).collect(),
+        stashes: stashes.clone(),
         metrics,
         token: config.admin.token.clone(),
         about: About::this_build(),
@@ -89,7 +90,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    stashes.iter().for_each(|built| build::start(built, &background));
+    stashes.iter().for_each(|stash| build::start(&stash.mover, &stash.backfill, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;
@@ -112,9 +113,13 @@ pub async fn run(
     Ok(())
 }
 
-fn mounts(config: &Config, stashes: &[Built]) -> Vec<Mount> {
+fn mounts(config: &Config, stashes: &[Managed]) -> Vec<Mount> {
     let pairs = config.stashes.iter().zip(stashes);
-    pairs.map(|(stash, built)| Mount { base_uri: stash.base_uri.clone(), store: built.mover.stash().clone() }).collect()
+    let mount = |(stash, managed): (&StashConfig, &Managed)| Mount {
+        base_uri: stash.base_uri.clone(),
+        store: managed.mover.stash().clone(),
+    };
+    pairs.map(mount).collect()
 }
 
 async fn bind(what: &'static str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {

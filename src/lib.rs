@@ -5,7 +5,7 @@
 //! cli                      one file a subcommand
 //! app                      the only place that builds: config -> listeners, tasks, drain
 //! admin  preflight         the operator's listener; every tier of a config tried once
-//! backfill                 copies what nobody reads, beside live traffic
+//! backfill  verify         copies what nobody reads, beside live traffic; compares the tiers key by key
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
 //! scan                     walks the keys of a shard of Redis, page by page
 //! outbox  kask_server  fleet   intents, records and fence on Redis; the embedded Kask; where the phase is recorded
@@ -35,3 +35,4 @@ pub mod scan;
 pub mod stash;
 pub mod telemetry;
 pub mod tier;
+pub mod verify;

@@ -24,6 +24,7 @@ pub(super) enum Resource<'a> {
     Traffic(&'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
+    Verify(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -46,7 +47,8 @@ impl<'a> Resource<'a> {
             | Resource::Damaged(stash, _)
             | Resource::Backfill(stash)
             | Resource::Outbox(stash)
-            | Resource::Traffic(stash) => Some(stash),
+            | Resource::Traffic(stash)
+            | Resource::Verify(stash) => Some(stash),
             _ => None,
         }
     }
@@ -56,6 +58,7 @@ impl<'a> Resource<'a> {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
             Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
+            Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -95,6 +98,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "outbox" => Some(Resource::Outbox(stash)),
         "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
+        "verify" => Some(Resource::Verify(stash)),
         _ => match rest.strip_prefix("damaged/") {
             Some(id) => Some(Resource::Damaged(stash, id)),
             None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
@@ -166,6 +170,7 @@ mod tests {
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
             ("/v1/stashes/echoseen/backfill", 200, 405, 200),
+            ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -13,6 +13,7 @@ use crate::{
         StashFigures,
         traffic::{Slot, Windows},
     },
+    verify,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct StashView {
     /// The last backfill; none: there was never one.
     #[serde(default)]
     pub backfill: Option<RunView>,
+    /// The last run of verify, and the one under way.
+    #[serde(default)]
+    pub verify: verify::Brief,
 }
 
 /// A phase record.
@@ -248,6 +252,7 @@ mod tests {
             attention: Vec::new(),
             figures,
             backfill: None,
+            verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);

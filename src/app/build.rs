@@ -97,8 +97,7 @@ fn backfill_settings(config: &StashConfig) -> BackfillSettings {
 }
 
 /// Lets the stash confirm its phase, look at its shards, reap and copy, until `background` is cancelled.
-pub fn start(built: &Built, background: &CancellationToken) {
-    let mover = &built.mover;
+pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &CancellationToken) {
     let (stash, stop) = (mover.stash().clone(), background.clone());
     let moving = mover.clone();
     let run = move || moving.clone().run(stop.clone());
@@ -109,7 +108,7 @@ pub fn start(built: &Built, background: &CancellationToken) {
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
-    let (copying, stop) = (built.backfill.clone(), background.clone());
+    let (copying, stop) = (backfill.clone(), background.clone());
     let copy = move || copying.clone().run(stop.clone());
     // Waited for when decant ends, so that its last checkpoint is written.
     stash.site.world.tasks.spawn(keep_up("backfill", stash.name.clone(), background.clone(), copy));

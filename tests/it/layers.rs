@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 12] = [
     &["cli"],
     &["app"],
     &["admin", "preflight"],
-    &["backfill"],
+    &["backfill", "verify"],
     &["stash"],
     &["scan"],
     &["outbox", "kask_server", "fleet"],

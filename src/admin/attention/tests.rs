@@ -1,5 +1,8 @@
 use super::*;
-use crate::stash::{alone::AloneFigures, traffic::Counts};
+use crate::{
+    stash::{alone::AloneFigures, traffic::Counts},
+    verify::Brief,
+};
 
 const NOW: u64 = 10_000_000;
 
@@ -27,6 +30,7 @@ fn well(phase: Phase) -> StashView {
         attention: Vec::new(),
         figures: StashFigures { redis_in_use: true, kask_up: true, shards: vec![shard], ..StashFigures::default() },
         backfill: None,
+        verify: Brief::default(),
     }
 }
 
