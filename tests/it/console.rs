@@ -94,20 +94,20 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     let recorded = whole.phase();
     assert_eq!((&recorded["reason"], &recorded["by"]), (&json!(evil), &json!("Ada <b>L</b>")));
 
-    // A guard that fails, in red, with its reason: what only Redis has.
+    // A guard that fails, in red, with its reason: nobody has compared the tiers.
     redis_set(&redis, "enwiki:only", "42");
     traffic(&whole);
     browser.reload();
-    browser.wait("the guard fails", |page| page.sees("[data-guard=sample_is_copied].fails"));
-    let guard = browser.text("[data-guard=sample_is_copied]");
-    assert!(guard.contains("sampled keys are missing") && guard.contains("Needs: none: "), "{guard}");
+    browser.wait("the guard fails", |page| page.sees("[data-guard=verified].fails"));
+    let guard = browser.text("[data-guard=verified]");
+    assert!(guard.contains("no run of verify") && guard.contains("Needs: a `decant verify` over every key"), "{guard}");
     assert!(guard.contains('✗') && guard.contains("fails"), "told without its colour: {guard}");
     pictures(&browser, "failing-guard");
     browser.fill("#reason", "in a hurry");
     browser.fill("#by", "Ada");
     browser.click("#move");
     browser.wait_text("#outcome", "Refused, nothing was done. ");
-    assert!(browser.text("#outcome").contains("sample_is_copied"), "{}", browser.text("#outcome"));
+    assert!(browser.text("#outcome").contains("verified"), "{}", browser.text("#outcome"));
     assert_eq!(whole.phase()["phase"], "kask-first");
     // 409 is what was wanted; the browser notes each.
     let refusals = browser.complaints();
@@ -116,7 +116,7 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     // The forced way: hidden behind the plain one, and not without the name.
     assert!(!browser.sees("#force-move"));
     browser.click("#force summary");
-    browser.wait_text("#force-guards", "sample_is_copied");
+    browser.wait_text("#force-guards", "verified");
     browser.click("#force-move");
     browser.wait_text("#force-error", "Type redis-standby, to the letter");
     browser.fill("#force-name", "redis-standb");
