@@ -7,6 +7,8 @@ pub mod inspect;
 mod looker;
 mod metrics;
 pub mod mover;
+mod neighbours;
+mod pace;
 pub mod sample;
 mod shadow;
 mod shards;
@@ -32,6 +34,8 @@ pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
 use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
+use neighbours::Heard;
+pub use neighbours::Neighbour;
 use std::{
     sync::{
         Arc, Mutex,
@@ -49,8 +53,8 @@ tokio::task_local! {
     static FORWARD: Forward;
 }
 
-/// Most read-repairs under way at once in one stash; reads over it are answered without one.
-const REPAIRS_MAX: usize = 256;
+/// Most read-repairs under way at once in one stash, a quarter of the places that Kask has; reads over it are answered without one.
+const REPAIRS_MAX: usize = 64;
 /// Everything for one request, so that an answer is there before the Envoy in front gives up at 2.5 s.
 const BUDGET: Duration = Duration::from_millis(2_400);
 /// How often a write asks again for a key in transit.
@@ -65,6 +69,10 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// What other decants said on each shard.
+    heard: Vec<Heard>,
+    /// Where the phase is recorded: `file` or `etcd`.
+    store: &'static str,
     /// One for each shard.
     shard_metrics: Vec<ShardMetrics>,
     /// A `std` mutex: held to keep one sample, or to read a window.
@@ -90,6 +98,8 @@ pub struct StashParts {
     pub shards: usize,
     pub places_max: usize,
     pub tasks: TaskTracker,
+    /// Where the phase is recorded: `file` or `etcd`.
+    pub store: &'static str,
 }
 
 impl Stash {
@@ -106,6 +116,8 @@ impl Stash {
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            heard: (0..parts.shards).map(|_| Heard::default()).collect(),
+            store: parts.store,
             shard_metrics,
             traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,

@@ -278,6 +278,8 @@ pub trait World: Send + Sync + 'static {
     fn kask_get(&self, key: &Key, until: Millis) -> impl Future<Output = KaskGot> + Send;
     /// Kask has been found away: a write would be refused unsent. Only a hint, which says nothing of what was sent before.
     fn kask_is_away(&self) -> bool;
+    /// Clients keep Kask busy: what can wait, or be left out, should.
+    fn is_busy(&self) -> bool;
     /// Sent when first polled: nothing may come between a deadline check and this call.
     fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> impl Future<Output = KaskPut> + Send;
 

@@ -1,6 +1,6 @@
 //! One task a shard: looks at the outbox, so that pending keys and moves made elsewhere are known, and sends what has expired to the reaper.
 
-use super::Stash;
+use super::{Stash, pace::Pace};
 use crate::{
     codec::key::Key,
     outbox::ShardLook,
@@ -70,6 +70,7 @@ impl Stash {
             }
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
+                self.announce(shard).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -147,10 +148,17 @@ impl Stash {
             _ => look.intents,
         };
         let mut due = watch.expired(&listed, lease, self.site.world.now());
+        due.retain(|_, expired| self.is_worth_claiming(expired));
         while due.len() > REAP_BATCH_MAX {
             due.pop_last();
         }
         due
+    }
+
+    /// A claim makes one intent of a key's many, and that is worth something also while Kask is away: a hot key would gather them. But it
+    /// takes a lease until what was claimed is due again; one that is left alone is due at once when Kask is back.
+    fn is_worth_claiming(&self, expired: &[Token]) -> bool {
+        expired.len() > 1 || self.pace() != Pace::WithoutKask
     }
 
     async fn reap_shard(self: Arc<Self>, mut due: mpsc::Receiver<Due>, stop: CancellationToken) {
@@ -166,7 +174,11 @@ impl Stash {
                 if stop.is_cancelled() {
                     return;
                 }
-                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let needed = if self.pace() == Pace::Many { 1 } else { REAPS_AT_ONCE };
+                let Ok(place) = places.clone().acquire_many_owned(needed as u32).await else { return };
+                if !self.is_worth_claiming(&expired) {
+                    continue;
+                }
                 let site = self.site.clone();
                 self.tasks.spawn(async move {
                     reap(&site, &key, &expired).await;

@@ -158,6 +158,10 @@ impl World for Tiers {
         self.kask.breaker().refuses(Asker::Reluctant)
     }
 
+    fn is_busy(&self) -> bool {
+        self.kask.is_busy()
+    }
+
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {
         let (deadline, forward) = (self.instant(until), current_forward());
         let written = match content {

@@ -124,6 +124,7 @@ pub struct KaskTier {
     body_bytes_max: usize,
     /// One permit for each request under way.
     places: Semaphore,
+    places_max: usize,
     /// One permit for each request under way or waiting.
     queue: Semaphore,
     breaker: LiveBreaker,
@@ -175,6 +176,7 @@ impl KaskTier {
             timeout,
             body_bytes_max: limits.body_bytes_max,
             places: Semaphore::new(connections_max),
+            places_max: connections_max,
             queue: Semaphore::new(connections_max * (WAITING_PER_PLACE + 1)),
             breaker: LiveBreaker::new(away::rules(timeout), stash, None),
             get: of("get", &["hit", "miss"]),
@@ -186,6 +188,11 @@ impl KaskTier {
     /// Whether Kask counts as away.
     pub fn breaker(&self) -> &LiveBreaker {
         &self.breaker
+    }
+
+    /// More than half of the places are taken.
+    pub fn is_busy(&self) -> bool {
+        self.places.available_permits() * 2 < self.places_max
     }
 
     /// The value of `key`, read whole before this returns.

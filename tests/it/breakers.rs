@@ -7,6 +7,10 @@ use crate::{
     support::{Raw, ask},
     whole::{BASE, Kask, Setup, Whole, intents, redis_holds, wait_until},
 };
+use std::time::{Duration, Instant};
+
+/// Of [`Setup::new`].
+const LEASE: Duration = Duration::from_millis(1_500);
 
 struct Stage {
     redis: RedisServer,
@@ -89,6 +93,25 @@ fn in_kask_first_a_kask_that_hangs_costs_no_write_and_no_read_that_redis_can_ans
     assert_eq!(stage.decant.got("nobody").0, 404);
     assert_eq!((stage.log_lines("Kask does not answer"), stage.log_lines("Kask answers again")), (1, 1));
     assert_eq!(stage.decant.metric("decant_breaker_opened_total", &["tier=\"kask\""]), 1.0);
+}
+
+/// A claim makes an intent young again: what was left alone is due as soon as Kask is back, and not a lease later.
+#[test]
+fn the_reaper_leaves_alone_what_it_could_not_copy() {
+    let stage = stage("kask-first");
+    stage.without_kask();
+    assert_eq!(statuses(&many(&stage.decant, "POST", KEYS)), [201]);
+    // Reads go on all the time, and are the probes.
+    let claims = || stage.decant.metric("decant_tier_requests_total", &["tier=\"redis\"", "op=\"claim\""]);
+    let (before, began) = (claims(), Instant::now());
+    while began.elapsed() < 3 * LEASE {
+        assert_eq!(statuses(&many(&stage.decant, "GET", KEYS)), [200]);
+    }
+    let claimed = claims() - before;
+    assert!(claimed < KEYS.len() as f64, "{claimed} claims of {} intents", KEYS.len());
+    stage.kask.go_on();
+    stage.decant.wait_drained(&stage.redis);
+    assert!(KEYS.iter().all(|key| stage.kask.holds(key).as_deref() == Some("JSON..1")));
 }
 
 /// Where Kask decides nothing can be done without it: it is said at once, and nothing is left behind for what was not sent.

@@ -406,6 +406,10 @@ impl World for SimWorld {
         self.sim().strikes(Fault::KaskAway)
     }
 
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {
         let id = {
             let sim = &mut *self.sim();
