@@ -129,6 +129,10 @@ async fn fence(stash: &StashConfig, config: &RedisConfig, shard: &Shard, finding
 fn todo(why: &str) -> &'static str {
     match why {
         _ if why.contains("NOAUTH") => "this Redis wants a password: set redis.password_file",
+        // It tells what each Sentinel answered, which can be any of those below.
+        _ if why.contains("no Sentinel names") => {
+            "see that the Sentinels run and watch this name, and correct sentinels, master or sentinel_password_file"
+        }
         _ if why.contains("WRONGPASS") || why.contains("authentication") => {
             "user or password are wrong: correct the URL's user and redis.password_file"
         }
@@ -143,11 +147,12 @@ fn todo(why: &str) -> &'static str {
             "Redis refuses decant's certificate, or wants one: set client_cert_file and client_key_file to what it takes"
         }
         _ if why.contains("corrupt message") => "this port speaks no TLS: use redis://, or name the TLS port",
-        _ if why.contains("no Sentinel names") => {
-            "see that the Sentinels run and watch this name, and correct sentinels, master or sentinel_password_file"
-        }
         _ if why.contains("it is a replica") => {
             "see which primary the Sentinels name: SENTINEL GET-MASTER-ADDR-BY-NAME"
+        }
+        // A Redis without TLS waits for the end of the line that it takes the greeting for.
+        _ if why.contains("no answer within") => {
+            "see that Redis answers at this host and port and, where TLS is spoken, that it is Redis's TLS port"
         }
         _ if why.contains("LOADING") => "Redis is loading its data: try again when it has",
         _ if why.contains("reset") || why.contains("closed") => {

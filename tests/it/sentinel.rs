@@ -153,12 +153,12 @@ fn logins_at_both() {
     assert_eq!(redis::cmd("GET").arg("k").query::<String>(&mut client).unwrap(), "1");
 
     let text = std::fs::read_to_string(decant.dir.path().join("proxy.toml")).unwrap();
-    secret("sentinel", "wrong");
+    secret("sentinel", "pw-other");
     let file = dir.path().join("proxy.toml");
     std::fs::write(&file, text).unwrap();
     let (code, out, _) = run_decant(["check", "--config", utf8(&file)]);
     assert!(code == 1 && out.contains("no Sentinel names a primary for \"mymaster\""), "{out}");
-    assert!(!out.contains("pw-") && !out.contains("wrong"), "{out}");
+    assert!(out.contains("sentinel_password_file") && !out.contains("pw-"), "{out}");
 }
 
 /// Answers every question with the same address.

@@ -190,9 +190,6 @@ async fn refusals_name_their_code_and_change_nothing() {
     assert_eq!(code(shard.script(&SEVERAL, &[b"k"], &[b"w"], soon()).await), "OOM");
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").exec(&mut server.client()).unwrap();
     assert_eq!(value::into_bytes(shard.command(cmd("GET").arg("k").take(), soon()).await.unwrap()), Ok(b"v".to_vec()));
-
-    redis::cmd("REPLICAOF").arg("127.0.0.1").arg("1").exec(&mut server.client()).unwrap();
-    assert_eq!(code(shard.command(cmd("SET").arg("k").arg("w").take(), soon()).await), "READONLY");
     assert!(shard.is_up(), "refusals say nothing against the connection");
 }
 

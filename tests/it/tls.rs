@@ -5,7 +5,7 @@ use crate::{
     support::{run_decant, utf8},
     whole::{Setup, Whole, redis_holds},
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -15,10 +15,19 @@ struct Authority {
     dir: TempDir,
 }
 
+/// OpenSSL takes a certificate for self-signed whose subject has the name of its issuer.
+fn named(name: &str, subjects: &[&str]) -> CertificateParams {
+    let subjects: Vec<String> = subjects.iter().map(|subject| (*subject).to_owned()).collect();
+    let mut params = CertificateParams::new(subjects).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
 impl Authority {
     fn new() -> Authority {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = named("decant test authority", &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
@@ -32,8 +41,7 @@ impl Authority {
     /// `NAME.pem` and `NAME.key`, for these names or addresses.
     fn issue(&self, name: &str, subjects: &[&str]) {
         let key = KeyPair::generate().unwrap();
-        let subjects: Vec<String> = subjects.iter().map(|subject| (*subject).to_owned()).collect();
-        let certificate = CertificateParams::new(subjects).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate = named(name, subjects).signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.file(&format!("{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
@@ -120,7 +128,7 @@ fn what_does_not_fit_is_told() {
         (&strict_url, ca.clone(), "client_cert_file"),
         (&strict_url, ca.clone() + &stranger.client_lines(), "client_cert_file"),
         (&named_url, ca.clone(), "set tls_name"),
-        (&strict.url().replace("redis:", "rediss:"), ca.clone() + &client, "speaks no TLS"),
+        (&strict.url().replace("redis:", "rediss:"), ca.clone() + &client, "TLS port"),
         (&format!("redis://127.0.0.1:{strict_port}/0"), String::new(), "rediss://"),
     ] {
         let (code, told) = check(url, &lines);

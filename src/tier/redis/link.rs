@@ -9,7 +9,7 @@ use crate::tier::breaker::LiveBreaker;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{io, time::Duration};
 use tokio::sync::watch;
@@ -185,19 +185,27 @@ struct Connected {
 async fn connect(target: &Target) -> Result<Connected, RedisError> {
     let (stream, socket) = dial(target).await?;
     let (mut connection, mut driver) = handshake(&target.hello, stream).await?;
-    let greeting = async {
-        greet(&mut connection).await?;
+    greeted(&target.place, &mut connection, &mut driver).await?;
+    Ok(Connected { connection, driver, socket })
+}
+
+async fn greeted(place: &Place, connection: &mut MultiplexedConnection, driver: &mut Driver) -> Result<(), RedisError> {
+    let mut greeting = pin!(async {
+        greet(connection).await?;
         // The Sentinels may not have noticed yet what they name, or it may have been told only a moment ago.
-        match &target.place {
-            Place::Sentinels(_) => is_primary(&mut connection).await,
+        match place {
+            Place::Sentinels(_) => is_primary(connection).await,
             Place::Fixed(_) => Ok(()),
         }
-    };
+    });
+    // The greeting goes first: a driver that ends hands what it met to the requests that it has, a TLS alert for instance.
     tokio::select! {
-        greeted = greeting => greeted?,
-        () = &mut driver => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+        biased;
+        greeted = &mut greeting => return greeted,
+        () = &mut *driver => {}
     }
-    Ok(Connected { connection, driver, socket })
+    *driver = Box::pin(async {});
+    Err(greeting.await.err().unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset).into()))
 }
 
 /// An error where it is a replica.
