@@ -11,7 +11,6 @@ use crate::{
     http::serve,
     kask_server,
     phase::file::RecordFault,
-    stash::mover::Mover,
     tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
     verify::Verifier,
 };
