@@ -2,8 +2,8 @@
 
 use super::BaseUri;
 use super::image::millis;
-use super::image::{KaskImage, OutboxImage, StashImage};
-use super::model::{KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig};
+use super::image::{GuardsImage, KaskImage, OutboxImage, StashImage};
+use super::model::{GuardsConfig, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig};
 use super::review::Review;
 use super::{redis, secret_file, urls};
 use crate::phase::Phase;
@@ -65,6 +65,7 @@ pub(super) fn stash(
         replication: image.replication.unwrap_or(Replication::Sync),
         on_tier_failure: image.on_tier_failure.unwrap_or(OnTierFailure::Heal),
         shadow_share: image.shadow_share.unwrap_or(SHADOW_SHARE),
+        guards: guards(&image.guards, embedded),
         kask: kask?,
         redis,
         outbox,
@@ -142,6 +143,15 @@ fn budget(name: &str, kask: Duration, redis: Duration, redis_written: bool, revi
             REQUEST_BUDGET.as_millis()
         );
         review.fault(&format!("stash.{name}.kask.timeout_ms"), what, "lower this, or redis.timeout_ms");
+    }
+}
+
+fn guards(image: &GuardsImage, embedded: bool) -> GuardsConfig {
+    let default = if embedded { GuardsConfig::UNSOAKED } else { GuardsConfig::default() };
+    GuardsConfig {
+        soak: image.soak_s.map_or(default.soak, Duration::from_secs),
+        shadow_mismatch_max: image.shadow_mismatch_max.unwrap_or(default.shadow_mismatch_max),
+        kask_errors_max: image.kask_errors_max.unwrap_or(default.kask_errors_max),
     }
 }
 
