@@ -33,4 +33,5 @@ mod support;
 mod tier_kask;
 mod tier_redis;
 mod tls;
+mod verify;
 mod whole;
