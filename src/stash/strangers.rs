@@ -38,7 +38,8 @@ mod tests {
                     id=9 addr=10.0.0.7:5000 fd=8 name= age=9 idle=2 flags=N db=3 cmd=flushall\n\
                     id=10 addr=/run/redis.sock:0 fd=8 name= age=9 idle=0 flags=U db=0 cmd=client|list\n\
                     id=11 addr=/run/redis.sock:0 fd=8 name= age=9 idle=3 flags=U db=0 cmd=exec\r\nnonsense\n\n";
-        let expected = ["10.0.0.1:5000 (set, 7 s ago)", "10.0.0.7:5000 (flushall, 2 s ago)", "/run/redis.sock:0 (exec, 3 s ago)"];
+        let expected =
+            ["10.0.0.1:5000 (set, 7 s ago)", "10.0.0.7:5000 (flushall, 2 s ago)", "/run/redis.sock:0 (exec, 3 s ago)"];
         assert_eq!(writers(list, 0), expected);
     }
 }

@@ -125,7 +125,9 @@ fn a_writer_that_has_gone_and_a_reader_do_not_count() {
     let reader = &mut stage.redis.client();
     let _: String = redis::cmd("GET").arg("k").query(reader).unwrap();
     stage.held.clear();
-    wait_until("the writer's connection has ended", || stage.decant.ask_move("dual-write", json!({ "dry_run": true })).0 == 200);
+    wait_until("the writer's connection has ended", || {
+        stage.decant.ask_move("dual-write", json!({ "dry_run": true })).0 == 200
+    });
 }
 
 /// Not to be allowed to look is not to have seen that nobody writes.

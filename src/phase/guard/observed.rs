@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn each_fails_alone_right_past_its_bound() {
         use Phase::{DualWrite, KaskFirst, KaskOnly, RedisOnly, RedisStandby};
-        let steps = [(RedisOnly, DualWrite), (DualWrite, KaskFirst), (KaskFirst, RedisStandby), (RedisStandby, KaskOnly)];
+        let steps =
+            [(RedisOnly, DualWrite), (DualWrite, KaskFirst), (KaskFirst, RedisStandby), (RedisStandby, KaskOnly)];
         // The record is of 1 ms after 1970.
         let in_time = HOUR + 1;
         for (from, to) in steps {
