@@ -29,8 +29,8 @@ pub use crate::codec::base_uri::{BaseUri, BaseUriFault};
 pub use environment::{PREFIX as ENVIRONMENT_PREFIX, RESERVED as ENVIRONMENT_RESERVED};
 pub use fault::{ConfigFaults, Fault, Place, Warning};
 pub use model::{
-    AdminConfig, AfterLoss, Config, Distribution, KaskConfig, KaskEndpoint, KetamaHash, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace, RedisUrl, Replication,
+    AdminConfig, AfterLoss, Config, Distribution, GuardsConfig, KaskConfig, KaskEndpoint, KetamaHash, LimitsConfig,
+    LogConfig, LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace, RedisUrl, Replication,
     SentinelConfig, Serialization, ShardConfig, StashConfig, TlsConfig,
 };
 pub use schema::{KEYS, KeySpec, Kind};

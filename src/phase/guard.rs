@@ -1,10 +1,13 @@
 //! What a move must have before it begins: named checks with a figure each. Pure.
 
+mod observed;
+
 use super::{
     Phase, Sequencer,
     proof::{BackfillProof, VerifyProof, kask_was_written_since},
     record::{PhaseRecord, State},
 };
+pub use observed::Observed;
 use serde::Serialize;
 
 /// One check.
@@ -40,6 +43,8 @@ pub struct Figures {
     pub written_alone: Option<String>,
     /// The operator's word that Kask was emptied.
     pub kask_emptied: bool,
+    /// What clients met, and who else writes to Redis.
+    pub observed: Observed,
     pub lease_ms: u64,
     pub now_unix_ms: u64,
 }
@@ -64,9 +69,10 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
             list.push(verified(record, figures));
         }
         (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record, figures)),
-        (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record)),
+        (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record, figures)),
         _ => {}
     }
+    list.extend(observed::guards(record, to, figures.now_unix_ms, &figures.observed));
     list
 }
 
@@ -250,11 +256,16 @@ fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     }
 }
 
-fn redis_missed_nothing(record: &PhaseRecord) -> Guard {
+fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
+    let held = figures.now_unix_ms.saturating_sub(record.since_unix_ms);
     Guard {
         name: "redis_missed_nothing",
         ok: false,
-        figure: format!("Redis has had no write since {}", record.since_unix_ms),
+        figure: format!(
+            "Redis has had no write for {}; it lacks {} that this decant has acknowledged meanwhile, and those of others",
+            observed::lasting(held),
+            figures.observed.writes
+        ),
         needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
     }
 }

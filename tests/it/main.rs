@@ -14,6 +14,7 @@ mod dashboards;
 mod dialect;
 mod edges;
 mod faults;
+mod guards;
 mod http;
 mod kask_server;
 mod layers;
