@@ -10,6 +10,7 @@
 //! | `record\|<key>` | hash | what the intents of `<key>` share, and one field an intent; lives as long as the key has one |
 //! | `to-kask`, `to-redis` | sorted set | `<token><key>` by the intent's age; a damaged one at `+inf` |
 //! | `damaged` | hash | intents given up on, by token, with the reason |
+//! | `life` | hash | which process of Redis was accepted, which came before it, and whether writes are lost: see [`Witness`] |
 //!
 //! None of them has a TTL, so no `volatile-*` policy evicts them. Each step is one script: all its checks come before its first write,
 //! and the first write is the one that a full Redis refuses.
@@ -21,9 +22,11 @@ mod peek;
 mod reply;
 mod scripts;
 mod shard_state;
+mod witness;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
-pub use shard_state::{Damaged, Raised, ShardFault, ShardLook};
+pub use shard_state::{Accepted, Damaged, Raised, ShardFault, ShardLook};
+pub use witness::{Known, Suspect, Witness};

@@ -14,7 +14,7 @@ mod tiers;
 
 use crate::{
     codec::key::Key,
-    config::{OnTierFailure, Replication, StashConfig},
+    config::{AfterLoss, OnTierFailure, Replication, StashConfig},
     dialect::{Answer, AnswerFuture, Context, KeyValue, Operation, Verb},
     protocol::{
         Beliefs, Rules, Settings, Site,
@@ -205,5 +205,6 @@ fn settings(config: &StashConfig) -> Settings {
         answer_before_copy: config.replication == Replication::Async,
         fail_on_tier_failure: config.on_tier_failure == OnTierFailure::Fail,
         repairs_max: REPAIRS_MAX,
+        hold_doubtful: config.redis.as_ref().is_some_and(|redis| redis.after_loss == AfterLoss::Hold),
     }
 }

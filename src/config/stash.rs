@@ -173,10 +173,6 @@ fn redis(name: &str, mut image: RedisImage, review: &mut Review) -> Option<Redis
         let what = format!("names {} shards, and this build can only spread over one", shards.len());
         review.fault(&format!("{table}.shards"), what, "leave one shard, or give each a stash of its own");
     }
-    if image.after_loss == Some(AfterLoss::Hold) {
-        let key = format!("{table}.after_loss");
-        review.warn(&key, "\"hold\" is not heeded by this version, which does not notice that Redis lost writes");
-    }
     Some(RedisConfig {
         shards: shards.into_iter().collect::<Option<_>>()?,
         distribution: image.distribution.unwrap_or(Distribution::Single),

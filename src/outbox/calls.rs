@@ -4,17 +4,18 @@ use super::{
     Names,
     reply::{Reply, newest_text, odd, odd_unheard, refused, token_text, unheard},
     scripts,
+    witness::{Known, Witness},
 };
 use crate::{
     codec::{key::Key, transcode::Transcoder},
     protocol::world::{Applied, Claimed, Content, Owned, Refusal, Seen, Settled, Stored, Taken, Token, Unheard},
     tier::{
-        redis::{Script, Shard},
+        redis::{RedisFailure, Script, Shard, Told, value::OddReply},
         shards::ShardMap,
     },
 };
-use std::sync::Arc;
-use tokio::time::Instant;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::{sync::Notify, time::Instant};
 
 /// Lengths and counts of one stash's outbox.
 #[derive(Clone, Debug)]
@@ -35,6 +36,9 @@ pub struct Outbox {
     pub(super) names: Names,
     pub(super) transcoder: Arc<Transcoder>,
     pub(super) settings: OutboxSettings,
+    /// One for each shard.
+    pub(super) witnesses: Vec<Arc<Witness>>,
+    news: Arc<Notify>,
 }
 
 /// The longest reason kept with a damaged intent, in characters.
@@ -49,7 +53,28 @@ impl Outbox {
         settings: OutboxSettings,
     ) -> Outbox {
         let names = Names::new(map.prefix(), stash);
-        Outbox { shards, map, names, transcoder, settings }
+        let news = Arc::new(Notify::new());
+        let witness = || Arc::new(Witness::new(names.clone(), settings.lease_ms, news.clone()));
+        let witnesses: Vec<Arc<Witness>> = shards.iter().map(|_| witness()).collect();
+        shards.iter().zip(&witnesses).for_each(|(shard, witness)| shard.greet_with(witness.clone()));
+        Outbox { shards, map, names, transcoder, settings, witnesses, news }
+    }
+
+    /// What an earlier process of `member` knew of the shards, by their names. Before they are opened.
+    pub fn recall(&self, member: &str, known: &BTreeMap<String, Known>) {
+        for (shard, witness) in self.shards.iter().zip(&self.witnesses) {
+            witness.recall(member, known.get(&shard.name).cloned().unwrap_or_default());
+        }
+    }
+
+    /// What is to be recalled after a restart.
+    pub fn known(&self) -> BTreeMap<String, Known> {
+        self.shards.iter().zip(&self.witnesses).map(|(shard, witness)| (shard.name.clone(), witness.known())).collect()
+    }
+
+    /// Waits until more is known than when this was last called.
+    pub async fn news(&self) {
+        self.news.notified().await;
     }
 
     pub fn shards(&self) -> &[Arc<Shard>] {
@@ -71,12 +96,20 @@ impl Outbox {
         key: &Key,
         args: &[&[u8]],
         until: Instant,
-    ) -> Result<redis::Value, crate::tier::redis::RedisFailure> {
+    ) -> Result<Told, RedisFailure> {
         let value_key = self.map.redis_key(key);
         let record_key = self.names.record(&value_key);
         let names = &self.names;
-        let keys: [&[u8]; 7] =
-            [&value_key, &record_key, &names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
+        let keys: [&[u8]; 8] = [
+            &value_key,
+            &record_key,
+            &names.to_kask,
+            &names.to_redis,
+            &names.damaged,
+            &names.fence,
+            &names.generation,
+            &names.life,
+        ];
         self.shards[self.map.shard_of(key)].script(script, &keys, args, until).await
     }
 
@@ -102,6 +135,13 @@ impl Outbox {
         until: Instant,
     ) -> Result<Reply, Unheard> {
         Reply::new(self.run(script, key, args, until).await.map_err(unheard)?).map_err(odd_unheard)
+    }
+
+    /// The shard of `key` told how many writes it has counted, at `index`; what it counted.
+    fn counted(&self, key: &Key, reply: &Reply, index: usize) -> Result<u64, OddReply> {
+        let writes = reply.number(index)?;
+        self.witnesses[self.map.shard_of(key)].saw(&reply.life, writes);
+        Ok(writes)
     }
 
     /// The value as Redis is to hold it.
@@ -140,31 +180,44 @@ impl Outbox {
         if reply.text(0).map_err(odd)? == "exists" {
             return Ok(Applied::Exists);
         }
-        Ok(Applied::Done { generation: reply.number(1).map_err(odd)?, others: reply.int(2).map_err(odd)? == 1 })
+        let generation = self.counted(key, &reply, 1).map_err(odd)?;
+        Ok(Applied::Done { generation, others: reply.int(2).map_err(odd)? == 1 })
     }
 
     pub async fn read(&self, key: &Key, fence: &str, until: Instant) -> Result<Seen, Refusal> {
         let reply = self.begin(&scripts::READ, key, &[fence.as_bytes()], until).await?;
-        Ok(Seen { record: reply.record(1).map_err(odd)?, value: reply.stored(3, &self.transcoder).map_err(odd)? })
+        let read = || -> Result<Seen, OddReply> {
+            let value = reply.stored(3, &self.transcoder)?;
+            Ok(Seen { record: reply.record(1)?, value, doubtful: reply.int(5)? == 1 })
+        };
+        read().map_err(odd)
     }
 
     pub async fn take(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<Taken, Refusal> {
         let token = token_text(intent);
         let reply =
             self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
-        Ok(match (reply.text(0).map_err(odd)?, reply.stored(0, &self.transcoder).map_err(odd)?) {
-            ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
-            (_, Stored::Absent) => Taken::Nothing,
-            (_, value) => Taken::Value { value, generation: reply.number(2).map_err(odd)? },
-        })
+        let read = || -> Result<Taken, OddReply> {
+            Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
+                ("shown", value) => Taken::Shown { value, doubtful: reply.int(2)? == 1 },
+                ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
+                (_, Stored::Absent) => Taken::Nothing,
+                (_, value) => {
+                    self.counted(key, &reply, 3)?;
+                    Taken::Value { value, generation: reply.number(2)? }
+                }
+            })
+        };
+        read().map_err(odd)
     }
 
     pub async fn settle(&self, key: &Key, intent: Token, generation: u64, until: Instant) -> Result<Settled, Unheard> {
         let (token, generation) = (token_text(intent), generation.to_string());
         let args: [&[u8]; 3] = [key.as_bytes(), token.as_bytes(), generation.as_bytes()];
         let reply = self.finish(&scripts::SETTLE, key, &args, until).await?;
-        let read = || -> Result<Settled, crate::tier::redis::value::OddReply> {
+        let read = || -> Result<Settled, OddReply> {
             Ok(match reply.text(0)? {
+                "kept" => Settled::Kept,
                 "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
                 "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
                 _ => Settled::Lost,
@@ -175,13 +228,22 @@ impl Outbox {
 
     pub async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<(), Refusal> {
         let token = token_text(intent);
-        self.begin(&scripts::MARK, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await.map(|_| ())
+        let args: [&[u8]; 3] = [fence.as_bytes(), key.as_bytes(), token.as_bytes()];
+        let reply = self.begin(&scripts::MARK, key, &args, until).await?;
+        self.counted(key, &reply, 1).map_err(odd)?;
+        Ok(())
     }
 
     pub async fn mirror(&self, key: &Key, intent: Token, content: &Content, until: Instant) -> Result<Owned, Unheard> {
         let (verb, bytes) = self.redis_value(content);
         let (token, ttl) = (token_text(intent), self.settings.ttl_s.to_string());
-        owned(&self.finish(&scripts::MIRROR, key, &[token.as_bytes(), verb, &bytes, ttl.as_bytes()], until).await?)
+        let reply =
+            self.finish(&scripts::MIRROR, key, &[token.as_bytes(), verb, &bytes, ttl.as_bytes()], until).await?;
+        let owned = owned(&reply)?;
+        if owned == Owned::Yes {
+            self.counted(key, &reply, 1).map_err(odd_unheard)?;
+        }
+        Ok(owned)
     }
 
     pub async fn release(&self, key: &Key, intent: Token, until: Instant) -> Result<Owned, Unheard> {
@@ -194,12 +256,14 @@ impl Outbox {
         let mut args: Vec<&[u8]> = vec![key.as_bytes(), token.as_bytes(), lease.as_bytes()];
         args.extend(expired.iter().map(String::as_bytes));
         let reply = self.finish(&scripts::CLAIM, key, &args, until).await?;
-        let read = || -> Result<Claimed, crate::tier::redis::value::OddReply> {
-            Ok(match reply.text(0)? {
-                "kask" => Claimed::ToKask { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
+        let read = || -> Result<Claimed, OddReply> {
+            let claimed = match reply.text(0)? {
+                "kask" => Claimed::ToKask { generation: reply.number(2)?, held: reply.held(3, &self.transcoder)? },
                 "redis" => Claimed::ToRedis,
-                _ => Claimed::Nothing,
-            })
+                _ => return Ok(Claimed::Nothing),
+            };
+            self.counted(key, &reply, 1)?;
+            Ok(claimed)
         };
         read().map_err(odd_unheard)
     }

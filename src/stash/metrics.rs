@@ -107,6 +107,15 @@ impl StashMetrics {
         }
     }
 
+    /// Looked up by its name: ten times a second is seldom.
+    pub(super) fn shard_is_suspect(&self, shard: &str, suspect: bool) {
+        gauge!("decant_shard_suspect", "stash" => self.stash.clone(), "shard" => shard.to_owned()).set(if suspect {
+            1.0
+        } else {
+            0.0
+        });
+    }
+
     pub(super) fn redis_is_up(&self, up: bool) {
         self.redis_up.set(if up { 1.0 } else { 0.0 });
     }
@@ -155,10 +164,14 @@ impl StashMetrics {
             Event::FenceUnusable if self.fence_unusable.is_due() => {
                 tracing::warn!(
                     stash = self.stash,
-                    "a shard's fence is missing, older or another's; nothing begins on it until it is raised again"
+                    "a shard's fence is missing, older or another's, or its server not compared yet; nothing begins on it until that is so"
                 );
             }
             Event::FenceUnusable => {}
+            Event::Doubtful { held } => {
+                let outcome = if held { "held" } else { "served" };
+                counter!("decant_doubtful_reads_total", "stash" => stash(), "outcome" => outcome).increment(1);
+            }
         }
     }
 

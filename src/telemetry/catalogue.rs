@@ -58,6 +58,11 @@ pub const METRICS: &[Metric] = &[
     gauge("decant_keys_pending", STASH, "Keys that are read with care because their tiers may differ."),
     counter("decant_writes_waited_total", STASH, "Writes that waited for a key in transit during a move."),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
+    counter(
+        "decant_doubtful_reads_total",
+        &["stash", "outcome"],
+        "Reads that only such a Redis had a value for: served or held.",
+    ),
     gauge(
         "decant_mirror_unclean",
         STASH,

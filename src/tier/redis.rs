@@ -3,6 +3,7 @@
 //! A call never waits past its deadline, and is never sent twice, except a script that Redis said it does not know. While no
 //! connection is up calls are turned away at once, apart from those that find the very first attempt, or the one after a
 //! connection that had lived well, under way: they wait for it within their deadline.
+mod greeter;
 mod life;
 mod link;
 mod script;
@@ -10,12 +11,12 @@ mod url;
 pub mod value;
 
 use super::metrics::OpMetrics;
+pub use greeter::{Greeter, Greeting, Newcomer};
 use link::{Link, State};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
 pub use script::Script;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fmt, future::Future};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{borrow::Cow, fmt, future::Future};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,14 @@ impl RedisFailure {
     }
 }
 
+/// A script's reply, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub value: Value,
+    /// Of the connection, as its greeter called it; empty where nobody greets.
+    pub name: Arc<str>,
+}
+
 /// One Redis of a stash.
 pub struct Shard {
     /// The name in the config.
@@ -60,6 +69,7 @@ pub struct Shard {
     url: RedisUrl,
     stash: String,
     state: Arc<watch::Sender<State>>,
+    greeter: OnceLock<Arc<dyn Greeter>>,
     /// Ends the keeper of the connection; `None` while closed.
     keeper: Mutex<Option<CancellationToken>>,
     places: Semaphore,
@@ -84,6 +94,7 @@ impl Shard {
             url,
             stash: stash.to_owned(),
             state: Arc::new(watch::Sender::new(State::Closed)),
+            greeter: OnceLock::new(),
             keeper: Mutex::default(),
             places: Semaphore::new(IN_FLIGHT_MAX),
             scripts: arc_swap::ArcSwap::default(),
@@ -92,14 +103,27 @@ impl Shard {
         }
     }
 
+    /// Every connection made from now on is greeted by it first. One shard, one greeter: a second is not taken.
+    pub fn greet_with(&self, greeter: Arc<dyn Greeter>) {
+        let _ = self.greeter.set(greeter);
+    }
+
     /// Starts connecting in the background, on the current Tokio runtime; nothing happens if it is open already.
     pub fn open(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if keeper.is_none() {
             let closed = CancellationToken::new();
             self.state.send_replace(State::Connecting);
-            tokio::spawn(link::keep(self.name.clone(), self.url.clone(), self.state.clone(), closed.clone()));
+            let (name, url, greeter) = (self.name.clone(), self.url.clone(), self.greeter.get().cloned());
+            tokio::spawn(link::keep(name, url, greeter, self.state.clone(), closed.clone()));
             *keeper = Some(closed);
+        }
+    }
+
+    /// Ends the connection of this name, under which calls under way end as [`RedisFailure::Lost`], so that another is made and greeted.
+    pub fn renew(&self, name: &str) {
+        if let Some(link) = self.state.borrow().live().filter(|link| *link.name == *name) {
+            link.end();
         }
     }
 
@@ -150,7 +174,7 @@ impl Shard {
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
     pub async fn command(&self, cmd: Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
         let begun = Instant::now();
-        let result = self.send(&cmd, deadline).await;
+        let result = self.send(deadline, |_| Cow::Borrowed(&cmd)).await.map(|told| told.value);
         self.command.record(outcome(&result), begun.elapsed());
         result
     }
@@ -164,21 +188,21 @@ impl Shard {
         let begun = Instant::now();
         let (offset, count) = if cmds.is_transaction() { (cmds.len() + 1, 1) } else { (0, cmds.len()) };
         let result = self
-            .call(deadline, async |mut connection| connection.send_packed_commands(&cmds, offset, count).await)
+            .call(deadline, async |link| link.connection.clone().send_packed_commands(&cmds, offset, count).await)
             .await;
         self.pipeline.record(outcome(&result), begun.elapsed());
         result
     }
 
     /// A script by its SHA. Where Redis does not know it, it surely did not run: then it is loaded and called once more.
-    /// The reply may hold several; see [`value`].
+    /// Its last argument, after `args`, is the name of its connection. The reply may hold several; see [`value`].
     pub async fn script(
         &self,
         script: &'static Script,
         keys: &[&[u8]],
         args: &[&[u8]],
         deadline: Instant,
-    ) -> Result<Value, RedisFailure> {
+    ) -> Result<Told, RedisFailure> {
         let begun = Instant::now();
         // Boxed: the future is large, and every read holds a place for it, though most never come here.
         let result = Box::pin(self.evalsha(script, keys, args, deadline)).await;
@@ -192,36 +216,35 @@ impl Shard {
         keys: &[&[u8]],
         args: &[&[u8]],
         deadline: Instant,
-    ) -> Result<Value, RedisFailure> {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(script.sha()).arg(keys.len()).arg(keys).arg(args);
-        match self.send(&call, deadline).await {
+    ) -> Result<Told, RedisFailure> {
+        // Each time by the name of the connection that is there then.
+        let call = |name: &str| Cow::Owned(script.call(keys, args, name));
+        match self.send(deadline, call).await {
             Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT" => {}
             result => return result,
         }
-        let mut load = redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(script.source);
-        match self.send(&load, deadline).await {
-            Ok(_) => self.send(&call, deadline).await,
+        match self.send(deadline, |_| Cow::Owned(script.load())).await {
+            Ok(_) => self.send(deadline, call).await,
             Err(refused @ RedisFailure::Refused { .. }) => Err(refused),
             // Whatever became of the load, the script itself was not sent again.
             Err(failure) => Err(RedisFailure::Away { detail: format!("the script could not be loaded: {failure}") }),
         }
     }
 
-    async fn send(&self, cmd: &Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
-        match self.call(deadline, async |mut connection| connection.send_packed_command(cmd).await).await? {
-            Value::ServerError(error) => Err(RedisFailure::refused(&error)),
-            value => Ok(value),
+    /// `cmd` is made from the name of the connection that it goes out on.
+    async fn send<'c>(&self, deadline: Instant, cmd: impl Fn(&str) -> Cow<'c, Cmd>) -> Result<Told, RedisFailure> {
+        let sent = self.call(deadline, async |link| {
+            let value = link.connection.clone().send_packed_command(&cmd(&link.name)).await?;
+            Ok(Told { value, name: link.name.clone() })
+        });
+        match sent.await? {
+            Told { value: Value::ServerError(error), .. } => Err(RedisFailure::refused(&error)),
+            told => Ok(told),
         }
     }
 
     /// The bounds and the outcomes that all calls share.
-    async fn call<T, F>(
-        &self,
-        deadline: Instant,
-        send: impl FnOnce(MultiplexedConnection) -> F,
-    ) -> Result<T, RedisFailure>
+    async fn call<T, F>(&self, deadline: Instant, send: impl FnOnce(Arc<Link>) -> F) -> Result<T, RedisFailure>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
@@ -232,7 +255,7 @@ impl Shard {
             return Err(away("the deadline had passed"));
         }
         let waiting = link.waiting();
-        match timeout_at(deadline, send(link.connection.clone())).await {
+        match timeout_at(deadline, send(link.clone())).await {
             Ok(Ok(value)) => {
                 waiting.answered();
                 Ok(value)

@@ -1,5 +1,6 @@
 //! One connection to one Redis: made, kept, and made again.
 
+use super::greeter::{Greeter, Newcomer};
 use super::life::Life;
 use super::url::{RedisUrl, Socket};
 use redis::aio::MultiplexedConnection;
@@ -48,6 +49,8 @@ impl State {
 /// A connection that works, as far as is known.
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
+    /// What the greeter called it; empty where nobody greets.
+    pub(super) name: Arc<str>,
     life: Mutex<Life>,
     /// Cancelled when the connection is found dead.
     stop: CancellationToken,
@@ -60,6 +63,11 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Link {
+    /// Ends it; another is made.
+    pub(super) fn end(&self) {
+        self.stop.cancel();
+    }
+
     pub(super) fn waiting(&self) -> Waiting<'_> {
         self.life().sent(Instant::now());
         Waiting { link: self, answered: false }
@@ -88,18 +96,32 @@ impl Drop for Waiting<'_> {
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What [`connect`] makes.
+struct Made {
+    connection: MultiplexedConnection,
+    driver: Driver,
+    name: Arc<str>,
+}
+
 /// Keeps a connection to `url` until `closed` is cancelled. `shard` is for the log.
-pub(super) async fn keep(shard: String, url: RedisUrl, state: Arc<watch::Sender<State>>, closed: CancellationToken) {
+pub(super) async fn keep(
+    shard: String,
+    url: RedisUrl,
+    greeter: Option<Arc<dyn Greeter>>,
+    state: Arc<watch::Sender<State>>,
+    closed: CancellationToken,
+) {
     let keeping = async {
         let mut failures: u32 = 0;
         loop {
-            match timeout(CONNECT_TIMEOUT, connect(&url)).await.unwrap_or_else(|_| Err(timed_out())) {
-                Ok((connection, driver)) => {
+            let connecting = timeout(CONNECT_TIMEOUT, connect(&url, greeter.as_deref())).await;
+            match connecting.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(made) => {
                     if failures > 0 {
                         tracing::info!(shard, address = %url, failures, "Redis answers again");
                     }
                     let born = Instant::now();
-                    let ended = run(&state, &closed, connection, driver).await;
+                    let ended = run(&state, &closed, made).await;
                     let lived_well = born.elapsed() >= LIVED_WELL;
                     failures = if lived_well { 0 } else { failures.saturating_add(1) };
                     tracing::warn!(shard, address = %url, "the connection to Redis ended: {ended}");
@@ -127,16 +149,15 @@ pub(super) async fn keep(shard: String, url: RedisUrl, state: Arc<watch::Sender<
 async fn run(
     state: &watch::Sender<State>,
     closed: &CancellationToken,
-    connection: MultiplexedConnection,
-    driver: Driver,
+    Made { connection, driver, name }: Made,
 ) -> &'static str {
     let stop = CancellationToken::new();
-    let link = Link { connection, life: Mutex::default(), stop: stop.clone() };
+    let link = Link { connection, name, life: Mutex::default(), stop: stop.clone() };
     set(state, closed, State::Up(Arc::new(link)));
     // Dropping the driver drops what was not written yet, and ends every request under way.
     tokio::select! {
         () = driver => "closed by the other side",
-        () = stop.cancelled() => "requests went unanswered",
+        () = stop.cancelled() => "requests went unanswered, or it is to be made anew",
     }
 }
 
@@ -151,7 +172,7 @@ fn set(state: &watch::Sender<State>, closed: &CancellationToken, next: State) {
     });
 }
 
-async fn connect(url: &RedisUrl) -> Result<(MultiplexedConnection, Driver), RedisError> {
+async fn connect(url: &RedisUrl, greeter: Option<&dyn Greeter>) -> Result<Made, RedisError> {
     let (mut connection, mut driver) = match &url.socket {
         Socket::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
@@ -160,11 +181,11 @@ async fn connect(url: &RedisUrl) -> Result<(MultiplexedConnection, Driver), Redi
         }
         Socket::Unix(path) => handshake(&url.hello, UnixStream::connect(path).await?).await?,
     };
-    tokio::select! {
-        greeted = greet(&mut connection) => greeted?,
+    let name = tokio::select! {
+        greeted = greet(&mut connection, greeter) => greeted?,
         () = &mut driver => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-    }
-    Ok((connection, driver))
+    };
+    Ok(Made { connection, driver, name })
 }
 
 /// AUTH where the URL has a password, SELECT where its database is not 0, and nothing else.
@@ -182,10 +203,14 @@ async fn handshake(
 }
 
 /// The one place that runs right after connecting, before anybody else may use the connection. A Redis that hangs, wants a
-/// password or is still loading its data does not get past it.
-async fn greet(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+/// password or is still loading its data does not get past it; nor one that the greeter will not have. Answers what
+/// the greeter calls it.
+async fn greet(connection: &mut MultiplexedConnection, greeter: Option<&dyn Greeter>) -> Result<Arc<str>, RedisError> {
     connection.send_packed_command(&redis::cmd("PING")).await?.extract_error()?;
-    Ok(())
+    let Some(greeter) = greeter else { return Ok(Arc::from("")) };
+    let mut newcomer = Newcomer::introduce(connection.clone()).await?;
+    let name = greeter.greet(&mut newcomer).await.map_err(io::Error::other)?;
+    Ok(name.into())
 }
 
 fn timed_out() -> RedisError {
