@@ -11,7 +11,7 @@ use crate::{
     http::serve,
     kask_server,
     phase::record::RecordFault,
-    stash::mover::Mover,
+    stash::{memory::MemoryFault, mover::Mover},
     tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -41,6 +41,8 @@ pub enum StartFault {
     RedisMissing { stash: String, phase: crate::phase::Phase },
     #[error("stash \"{stash}\": the thread of its journal cannot be started: {source}; are threads limited?")]
     Journal { stash: String, source: io::Error },
+    #[error("stash \"{stash}\": {fault}")]
+    Memory { stash: String, fault: MemoryFault },
     #[error(transparent)]
     Mounts(#[from] SameBaseUri),
 }

@@ -5,6 +5,7 @@ mod answer;
 mod figures;
 pub mod inspect;
 mod looker;
+pub mod memory;
 mod metrics;
 pub mod mover;
 pub mod sample;
@@ -28,10 +29,11 @@ pub use alone::Alone;
 use alone::LoneWrite;
 pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
+use memory::Memory;
 pub use metrics::{Reads, StashMetrics};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -71,6 +73,8 @@ pub struct Stash {
     tasks: TaskTracker,
     look_every: Duration,
     redis_timeout: Duration,
+    /// What was seen of the shards, on disk.
+    memory: OnceLock<Arc<Mutex<Memory>>>,
 }
 
 /// What [`Stash::new`] is built from besides the config.
@@ -97,6 +101,7 @@ impl Stash {
             places_max: parts.places_max,
             tasks: parts.tasks,
             look_every: config.outbox.look_every,
+            memory: OnceLock::new(),
             redis_timeout: config.redis.as_ref().map_or(Duration::from_millis(400), |redis| redis.timeout),
         })
     }

@@ -88,6 +88,7 @@ impl Outbox {
         let keys: [&[u8]; 6] =
             [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation, &names.life];
         let most = self.settings.look_max.to_string();
+        let asked = self.witnesses[shard].known();
         let reply = Reply::new(self.shards[shard].script(&scripts::LOOK, &keys, &[most.as_bytes()], until).await?)?;
         let fields = reply.list(7)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
         let members = || fields.chunks_exact(2).filter_map(|pair| Some((parse_member(pair[0])?, pair[1])));
@@ -99,7 +100,7 @@ impl Outbox {
             members().filter(|(_, score)| *score != b"inf").map(|((token, key), _)| (token, own_key(key))).collect();
         let (oldest, now) = (reply.text(4)?.parse::<f64>().ok(), reply.number(5)?);
         let (own, writes, witness) = (reply.int(8)? == 1, reply.number(9)?, &self.witnesses[shard]);
-        let must_compare = witness.must_compare(&reply.life, own, writes);
+        let must_compare = witness.must_compare(&reply.life, own, writes, &asked);
         if must_compare {
             // Whoever connects is compared.
             self.shards[shard].renew(&reply.life);

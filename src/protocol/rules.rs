@@ -48,10 +48,12 @@ pub enum Safeguard {
     Doubt,
     /// For a lease after a server came back nothing is copied from what it held before, and nothing settles.
     Quiet,
+    /// In the middle of a move, where a server came back, Kask is not written before what it forgot must have arrived there.
+    Arrival,
 }
 
 impl Safeguard {
-    pub const ALL: [Safeguard; 22] = [
+    pub const ALL: [Safeguard; 23] = [
         Safeguard::Intent,
         Safeguard::RepairIntent,
         Safeguard::Validate,
@@ -74,6 +76,7 @@ impl Safeguard {
         Safeguard::Disbelief,
         Safeguard::Doubt,
         Safeguard::Quiet,
+        Safeguard::Arrival,
     ];
 }
 

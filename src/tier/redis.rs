@@ -123,7 +123,7 @@ impl Shard {
     /// Ends the connection of this name, under which calls under way end as [`RedisFailure::Lost`], so that another is made and greeted.
     pub fn renew(&self, name: &str) {
         if let Some(link) = self.state.borrow().live().filter(|link| *link.name == *name) {
-            link.end();
+            link.renew();
         }
     }
 

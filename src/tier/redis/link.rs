@@ -7,7 +7,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -52,8 +55,9 @@ pub(super) struct Link {
     /// What the greeter called it; empty where nobody greets.
     pub(super) name: Arc<str>,
     life: Mutex<Life>,
-    /// Cancelled when the connection is found dead.
+    /// Cancelled when the connection is found dead, or given up for another.
     stop: CancellationToken,
+    renewed: AtomicBool,
 }
 
 /// A request under way; counts as given up if it is dropped before [`Waiting::answered`].
@@ -63,8 +67,9 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Link {
-    /// Ends it; another is made.
-    pub(super) fn end(&self) {
+    /// Ends it for another, which whoever calls meanwhile waits for.
+    pub(super) fn renew(&self) {
+        self.renewed.store(true, Ordering::Release);
         self.stop.cancel();
     }
 
@@ -121,8 +126,8 @@ pub(super) async fn keep(
                         tracing::info!(shard, address = %url, failures, "Redis answers again");
                     }
                     let born = Instant::now();
-                    let ended = run(&state, &closed, made).await;
-                    let lived_well = born.elapsed() >= LIVED_WELL;
+                    let (ended, renewed) = run(&state, &closed, made).await;
+                    let lived_well = renewed || born.elapsed() >= LIVED_WELL;
                     failures = if lived_well { 0 } else { failures.saturating_add(1) };
                     tracing::warn!(shard, address = %url, "the connection to Redis ended: {ended}");
                     let next = if lived_well { State::Connecting } else { State::Down(ended.into()) };
@@ -145,19 +150,23 @@ pub(super) async fn keep(
     }
 }
 
-/// Serves one connection to its end and says why it ended.
+/// Serves one connection to its end and says why it ended, and whether it was only given up for another.
 async fn run(
     state: &watch::Sender<State>,
     closed: &CancellationToken,
     Made { connection, driver, name }: Made,
-) -> &'static str {
+) -> (&'static str, bool) {
     let stop = CancellationToken::new();
-    let link = Link { connection, name, life: Mutex::default(), stop: stop.clone() };
-    set(state, closed, State::Up(Arc::new(link)));
+    let renewed = AtomicBool::new(false);
+    let link = Arc::new(Link { connection, name, life: Mutex::default(), stop: stop.clone(), renewed });
+    set(state, closed, State::Up(link.clone()));
     // Dropping the driver drops what was not written yet, and ends every request under way.
     tokio::select! {
-        () = driver => "closed by the other side",
-        () = stop.cancelled() => "requests went unanswered, or it is to be made anew",
+        () = driver => ("closed by the other side", false),
+        () = stop.cancelled() => match link.renewed.load(Ordering::Acquire) {
+            true => ("given up for a new one", true),
+            false => ("requests went unanswered", false),
+        },
     }
 }
 

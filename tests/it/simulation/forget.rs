@@ -5,7 +5,10 @@
 //! knows what is missing, is the limit that is stated.
 
 use super::{Rng, life::Known, shard::Shard, world::Sim};
-use decant::{codec::key::Key, protocol::world::{Millis, Stored}};
+use decant::{
+    codec::key::Key,
+    protocol::world::{Millis, Stored},
+};
 use std::collections::VecDeque;
 
 /// States of the shard that it may come back with.

@@ -180,7 +180,28 @@ fn mix_without(safeguard: Safeguard) -> Mix {
         },
         Safeguard::Compare => FORGETS,
         Safeguard::Disbelief => Mix { moves: 0, starts: &[KaskFirst], ..FORGETS },
-        Safeguard::Doubt => Mix { moves: 0, starts: &[KaskFirst], ops_weights: [2, 4, 0, 6], ..FORGETS },
+        // Long enough for the quiet lease to pass.
+        Safeguard::Doubt => Mix {
+            moves: 0,
+            starts: &[KaskFirst],
+            keys: 1..2,
+            ops: 20..40,
+            ops_weights: [2, 3, 0, 8],
+            faults: 2,
+            percents: &[(Fault::Lose, 20)],
+            ..FORGETS
+        },
+        Safeguard::Arrival => Mix {
+            starts: &[KaskFirst],
+            moves: 1,
+            route: &[KaskFirst, RedisStandby],
+            keys: 1..2,
+            ops: 4..12,
+            ops_weights: [6, 1, 0, 1],
+            percents: &[(Fault::Lose, 30), (Fault::Late, 50)],
+            hang_percent: 95,
+            ..FORGETS
+        },
         Safeguard::Quiet => Mix { moves: 0, starts: &[KaskFirst], keys: 1..2, ..FORGETS },
     }
 }
@@ -243,6 +264,8 @@ fn a_redis_that_forgets_harms_nothing_that_kask_has() {
     run_all(&FORGETS, first, count);
     run_all(&Mix { moves: 0, starts: &[KaskFirst], keys: 1..2, ops: 6..20, ..FORGETS }, first, count / 2);
     run_all(&Mix { moves: 0, starts: &[RedisStandby], ..FORGETS }, first, count / 4);
+    run_all(&mix_without(Safeguard::Doubt), first, count / 4);
+    run_all(&mix_without(Safeguard::Arrival), first, count / 4);
 }
 
 /// At most so many schedules until a missing safeguard must have shown.
@@ -304,6 +327,7 @@ needed! {
     records_of_before_a_loss_need_to_be_disbelieved: Disbelief,
     values_of_before_a_loss_need_to_stay_where_they_are: Doubt,
     servers_that_come_back_need_a_quiet_lease: Quiet,
+    moves_need_what_was_forgotten_to_have_arrived: Arrival,
 }
 
 /// Two moves within one look: a decant that believes `kask-first`, with a fresh look, reads Kask while others write Redis alone.

@@ -252,7 +252,7 @@ impl Shard {
     /// MARK.
     pub fn mark(&mut self, key: &Key, fence: &str, intent: Token, now_ms: Millis) -> Result<(), Refusal> {
         self.check(key, fence, Direction::ToRedis)?;
-        if self.is_quiet(now_ms) && now_ms < self.life.moved {
+        if self.rules.holds(Safeguard::Arrival) && now_ms < self.life.quiet.min(self.life.moved) {
             return Err(Refusal::Transit);
         }
         if self.rules.holds(Safeguard::Intent) {
