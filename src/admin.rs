@@ -129,6 +129,7 @@ impl Inner {
                 let verdict = if route.deletes { Verdict::Drop } else { Verdict::Retry };
                 json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
             }
+            Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
             Resource::Outbox(_) => {
                 let keys = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"));
                 json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)

@@ -10,7 +10,7 @@ use crate::{
     dialect::{About, Dialect, Manners, Meter, Mount, Pages, SameBaseUri},
     http::serve,
     kask_server,
-    phase::record::RecordFault,
+    phase::file::RecordFault,
     stash::{memory::MemoryFault, mover::Mover},
     tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
 };

@@ -4,6 +4,7 @@
 //!
 //! Which PHP: every rule was read off PHP 8.2 itself, and `tests/it/php_differential.rs` holds it to that.
 pub mod base_uri;
+mod compare;
 pub mod envelope;
 mod float;
 pub mod json;
@@ -12,3 +13,4 @@ pub mod php;
 pub mod show;
 pub mod transcode;
 pub mod value;
+pub mod written;

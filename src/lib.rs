@@ -7,7 +7,7 @@
 //! admin  preflight         the operator's listener; every tier of a config tried once
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
 //! scan                     walks the keys of a shard of Redis, page by page
-//! outbox  kask_server      intents, records and fence on Redis; the embedded Kask
+//! outbox  kask_server  fleet   intents, records and fence on Redis; the embedded Kask; where the phase is recorded
 //! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
 //! http  telemetry          accept loop, limits, drain; logs and metrics
 //! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
@@ -20,6 +20,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod dialect;
+pub mod fleet;
 pub mod http;
 pub mod kask_server;
 pub mod outbox;

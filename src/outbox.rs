@@ -11,12 +11,15 @@
 //! | `to-kask`, `to-redis` | sorted set | `<token><key>` by the intent's age; a damaged one at `+inf` |
 //! | `damaged` | hash | intents given up on, by token, with the reason |
 //! | `life` | hash | which process of Redis was accepted, which came before it, and whether writes are lost: see [`Witness`] |
+//! | `members` | hash | the decants at work, by name: when each last said so, and what it believes |
 //!
 //! None of them has a TTL, so no `volatile-*` policy evicts them. Each step is one script: all its checks come before its first write,
 //! and the first write is the one that a full Redis refuses.
 
 mod calls;
 mod damaged;
+mod many;
+mod members;
 mod names;
 mod peek;
 mod reply;
@@ -26,6 +29,8 @@ mod witness;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
+pub use many::{Life, Weight};
+pub use members::{Announced, Announcement};
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
 pub use shard_state::{Accepted, Damaged, Raised, ShardFault, ShardLook};

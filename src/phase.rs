@@ -1,5 +1,6 @@
 //! The five phases of a migration and the steps between them. Pure.
 
+pub mod file;
 pub mod guard;
 pub mod record;
 

@@ -12,6 +12,7 @@
 //! - **fence**: on each shard, the phase in force. What begins something carries what its decant believes, and is refused when
 //!   anything differs.
 
+pub mod backfill;
 pub mod belief;
 pub mod copy;
 pub mod heal;

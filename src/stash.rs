@@ -8,10 +8,14 @@ mod looker;
 pub mod memory;
 mod metrics;
 pub mod mover;
+mod neighbours;
+mod pace;
 pub mod sample;
 mod shadow;
 mod shards;
 mod tiers;
+pub mod traffic;
+mod watch_traffic;
 
 use crate::{
     codec::key::Key,
@@ -30,7 +34,10 @@ use alone::LoneWrite;
 pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
 use memory::Memory;
+use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
+use neighbours::Heard;
+pub use neighbours::Neighbour;
 use std::{
     sync::{
         Arc, Mutex, OnceLock,
@@ -41,14 +48,15 @@ use std::{
 pub use tiers::Tiers;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
+use traffic::Traffic;
 
 tokio::task_local! {
     /// Of the request being served: what goes along to Kask. Background work of a request carries it on.
     static FORWARD: Forward;
 }
 
-/// Most read-repairs under way at once in one stash; reads over it are answered without one.
-const REPAIRS_MAX: usize = 256;
+/// Most read-repairs under way at once in one stash, a quarter of the places that Kask has; reads over it are answered without one.
+const REPAIRS_MAX: usize = 64;
 /// Everything for one request, so that an answer is there before the Envoy in front gives up at 2.5 s.
 const BUDGET: Duration = Duration::from_millis(2_400);
 /// How often a write asks again for a key in transit.
@@ -63,6 +71,14 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// What other decants said on each shard.
+    heard: Vec<Heard>,
+    /// Where the phase is recorded: `file` or `etcd`.
+    store: &'static str,
+    /// One for each shard.
+    shard_metrics: Vec<ShardMetrics>,
+    /// A `std` mutex: held to keep one sample, or to read a window.
+    traffic: Mutex<Traffic>,
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
@@ -75,6 +91,7 @@ pub struct Stash {
     redis_timeout: Duration,
     /// What was seen of the shards, on disk.
     memory: OnceLock<Arc<Mutex<Memory>>>,
+    default_ttl_s: u64,
 }
 
 /// What [`Stash::new`] is built from besides the config.
@@ -85,16 +102,28 @@ pub struct StashParts {
     pub shards: usize,
     pub places_max: usize,
     pub tasks: TaskTracker,
+    /// Where the phase is recorded: `file` or `etcd`.
+    pub store: &'static str,
 }
 
 impl Stash {
     pub fn new(config: &StashConfig, parts: StashParts) -> Arc<Stash> {
+        let outbox = parts.tiers.outbox.iter();
+        let shard_metrics = outbox
+            .flat_map(|outbox| outbox.shards())
+            .map(|shard| ShardMetrics::new(&config.name, &shard.name))
+            .collect();
+        let traffic = Traffic::new(parts.tiers.now(), parts.metrics.totals());
         let site = Site::new(parts.tiers, Rules::ALL, settings(config), parts.beliefs, parts.shards);
         Arc::new(Stash {
             name: config.name.clone(),
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            heard: (0..parts.shards).map(|_| Heard::default()).collect(),
+            store: parts.store,
+            shard_metrics,
+            traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(parts.places_max)),
@@ -103,6 +132,7 @@ impl Stash {
             look_every: config.outbox.look_every,
             memory: OnceLock::new(),
             redis_timeout: config.redis.as_ref().map_or(Duration::from_millis(400), |redis| redis.timeout),
+            default_ttl_s: config.default_ttl_s,
         })
     }
 

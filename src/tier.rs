@@ -3,6 +3,7 @@
 //! There is no policy here. No call is repeated, nothing is decided about phases, and every failure says whether the store
 //! surely did not see the request, surely refused it, or may have applied it. What to do about that is the caller's.
 //! Handles of metrics are made when a tier is built, so the metrics recorder must be installed before that.
+pub mod breaker;
 pub mod kask;
 mod metrics;
 pub mod redis;

@@ -2,10 +2,10 @@
 
 use super::{
     problem::Problem,
-    views::{DamagedView, JudgedView, OutboxView, ShardOutboxView, rfc3339},
+    views::{DamagedView, JudgedView, OutboxView, ShardOutboxView},
 };
 use crate::{
-    codec::show,
+    codec::show::{self, rfc3339},
     outbox::{Damaged, Verdict},
     protocol::world::{Direction, Token},
     stash::{Stash, inspect::hex},

@@ -18,6 +18,7 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Traffic(&'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
 }
@@ -36,7 +37,8 @@ impl<'a> Resource<'a> {
             | Resource::History(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
-            | Resource::Outbox(stash) => Some(stash),
+            | Resource::Outbox(stash)
+            | Resource::Traffic(stash) => Some(stash),
             _ => None,
         }
     }
@@ -79,6 +81,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase" => Some(Resource::Phase(stash)),
         "phase/history" => Some(Resource::History(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "traffic" => Some(Resource::Traffic(stash)),
         _ => match rest.strip_prefix("damaged/") {
             Some(id) => Some(Resource::Damaged(stash, id)),
             None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
@@ -143,6 +146,7 @@ mod tests {
             ("/v1/stashes/echoseen/phase/history", 200, 405, 405),
             ("/v1/stashes/echoseen/keys/a%2Fb", 200, 405, 405),
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
+            ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),

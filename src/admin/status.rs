@@ -1,6 +1,6 @@
 //! What the stashes tell of themselves.
 
-use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView};
+use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView};
 use crate::{dialect::About, stash::mover::Mover};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -26,6 +26,11 @@ pub(super) fn stash(mover: &Mover) -> StashView {
         record: record.as_deref().map(RecordView::from),
         figures: stash.figures(),
     }
+}
+
+pub(super) fn traffic(mover: &Mover) -> TrafficView {
+    let stash = mover.stash();
+    TrafficView { stash: stash.name.clone(), windows: stash.windows(), slots: stash.slots() }
 }
 
 /// Ready is who serves: every phase is confirmed. A tier that is away changes nothing about that, but is told.

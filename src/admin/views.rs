@@ -1,15 +1,18 @@
 //! The admin API's documents, as the server writes them and the command line reads them.
 
 use crate::{
+    codec::show::rfc3339,
     phase::{
         Phase,
         guard::Guard,
-        record::{PhaseRecord, State},
+        record::{Measured, PhaseRecord, State},
     },
-    stash::StashFigures,
+    stash::{
+        StashFigures,
+        traffic::{Slot, Windows},
+    },
 };
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub struct StashView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordView {
     pub phase: Phase,
+    /// The phase before; none: the first one, or one learned from a fence.
+    #[serde(default)]
+    pub from: Option<Phase>,
     pub version: u64,
     pub state: State,
     /// When the move began, RFC 3339.
@@ -49,6 +55,9 @@ pub struct RecordView {
     pub by: String,
     pub reason: String,
     pub forced: bool,
+    /// The guards as they were measured when the move began; of a forced move, those that are not ok were overridden.
+    #[serde(default)]
+    pub guards: Vec<Measured>,
     /// The decant that the fence names.
     pub member: String,
     /// Since when writes have gone past Kask; none: it has every write.
@@ -112,6 +121,16 @@ pub struct ShardDownView {
     pub why: String,
 }
 
+/// `GET /v1/stashes/{stash}/traffic`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficView {
+    pub stash: String,
+    #[serde(flatten)]
+    pub windows: Windows,
+    /// The last hour, the oldest first; the last slot is not over.
+    pub slots: Vec<Slot>,
+}
+
 /// `GET /v1/stashes/{stash}/outbox`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxView {
@@ -165,6 +184,7 @@ impl From<&PhaseRecord> for RecordView {
     fn from(record: &PhaseRecord) -> RecordView {
         RecordView {
             phase: record.phase,
+            from: record.from,
             version: record.version,
             state: record.state,
             since: rfc3339(record.since_unix_ms),
@@ -172,6 +192,7 @@ impl From<&PhaseRecord> for RecordView {
             by: record.by.clone(),
             reason: record.reason.clone(),
             forced: record.forced,
+            guards: record.guards.clone(),
             member: record.member.clone(),
             kask_stale_since: record.kask_stale_since_unix_ms.map(rfc3339),
             mirror_unclean_since: record.mirror_unclean_since_unix_ms.map(rfc3339),
@@ -190,24 +211,9 @@ impl From<&Guard> for GuardView {
     }
 }
 
-/// The last millisecond that RFC 3339 can tell: the end of the year 9999.
-const RFC3339_MS_MAX: u64 = 253_402_300_799_999;
-
-/// `2026-01-31T12:00:00.000Z`, from milliseconds since 1970.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.min(RFC3339_MS_MAX));
-    humantime::format_rfc3339_millis(time).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn any_time_can_be_told() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
-    }
 
     #[test]
     fn a_stash_without_a_record_is_read_back() {

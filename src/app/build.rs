@@ -3,17 +3,18 @@
 use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
     codec::transcode::Transcoder,
-    config::{Config, Distribution, KaskEndpoint, RedisConfig, StashConfig},
+    config::{Config, KaskEndpoint, RedisConfig, StashConfig},
+    fleet::FileStore,
     http::Limits,
     kask_server::{self, Options, RedbStore, Running},
     outbox::{Outbox, OutboxSettings},
-    phase::record::RecordFile,
+    phase::file::RecordFile,
     protocol::{Belief, Beliefs, Fence},
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, memory::Memory, mover::Mover},
     tier::{
         kask::KaskTier,
         redis::{RedisUrl, Shard},
-        shards::{self, ShardMap, ShardPlace},
+        shards::ShardMap,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -76,16 +77,18 @@ pub async fn stash(
         shards,
         places_max: all.limits.requests_in_flight_max,
         tasks: tasks.clone(),
+        store: "file",
     };
     let file = RecordFile::new(&state.path, &config.name);
-    if let Some(record) = file.load()?.filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
+    let store = FileStore::open(file)?;
+    if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
         return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
     }
     let stash = Stash::new(config, parts);
     if let Some(memory) = memory {
         stash.remember_in(memory);
     }
-    let mover = Mover::open(stash, file, state.member.clone(), config.phase)?;
+    let mover = Mover::new(stash, store, state.member.clone(), config.phase);
     Ok(Built { mover, kask })
 }
 
@@ -101,6 +104,9 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let (kept, stop) = (stash.clone(), background.clone());
     let keep = move || kept.clone().keep_memory(stop.clone());
     tokio::spawn(keep_up("memory", stash.name.clone(), background.clone(), keep));
+    let (counted, stop) = (stash.clone(), background.clone());
+    let count = move || counted.clone().watch_traffic(stop.clone());
+    tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());
@@ -137,18 +143,12 @@ async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, Ca
 
 fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFault> {
     let mut shards = Vec::new();
-    let mut places = Vec::new();
     for shard in &redis.shards {
         let url = RedisUrl::parse(shard.url.expose())
             .map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
-        places.push(ShardPlace { name: shard.name.clone(), address: url.address() });
         shards.push(Arc::new(Shard::new(&shard.name, url, &config.name)));
     }
-    let distribution = match redis.distribution {
-        Distribution::Single => shards::Distribution::Single,
-    };
-    let map = ShardMap::new(distribution, places, &redis.prefix)
-        .map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
+    let map = ShardMap::of(redis).map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
     let hmac_key = config.hmac_key.as_ref().map(|key| key.expose().to_vec());
     let settings = OutboxSettings {
         ttl_s: config.default_ttl_s,

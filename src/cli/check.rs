@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Global, Output, text::plain};
 use crate::{
-    config::{Config, KaskEndpoint, Loaded, StashConfig},
+    config::{Config, Distribution, KaskEndpoint, Loaded, ShardConfig, StashConfig},
     preflight::{self, Finding, Level},
 };
 use serde_json::json;
@@ -111,7 +111,10 @@ fn facts(stash: &StashConfig) -> Facts {
     let redis = match &stash.redis {
         None => "none".to_owned(),
         Some(redis) => {
-            let shards: Vec<String> = redis.shards.iter().map(|shard| shard.url.to_string()).collect();
+            let several = redis.shards.len() > 1;
+            let name = |shard: &ShardConfig| if several { format!("{} ", shard.name) } else { String::new() };
+            let shards: Vec<String> =
+                redis.shards.iter().map(|shard| format!("{}{}", name(shard), shard.url)).collect();
             format!("{} ({} ms)", shards.join(", "), redis.timeout.as_millis())
         }
     };
@@ -125,6 +128,7 @@ fn facts(stash: &StashConfig) -> Facts {
         ("first phase", json!(stash.phase.name())),
         ("kask", json!(format!("{kask} ({} ms)", stash.kask.timeout.as_millis()))),
         ("redis", json!(redis)),
+        ("keys placed", json!(placed(stash))),
         ("values", json!(format!("{:?}", stash.serialization).to_lowercase())),
         ("hmac key", json!(if stash.hmac_key.is_some() { "set" } else { "none" })),
         ("time to live", json!(ttl)),
@@ -133,6 +137,23 @@ fn facts(stash: &StashConfig) -> Facts {
         ("lease", json!(format!("{} ms", stash.outbox.lease.as_millis()))),
     ];
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// How keys are spread over the shards.
+fn placed(stash: &StashConfig) -> String {
+    let Some(redis) = &stash.redis else { return "none".to_owned() };
+    let how = match redis.distribution {
+        Distribution::Single => "all on one shard".to_owned(),
+        Distribution::Mediawiki => "as MediaWiki does".to_owned(),
+        Distribution::Ketama { hash, tag } => {
+            let tag = tag.map(|tag| format!(", hash_tag {}", tag.escape_ascii())).unwrap_or_default();
+            format!("as nutcracker does: ketama, {}{tag}", hash.name())
+        }
+    };
+    match redis.prefix.as_str() {
+        "" => how,
+        prefix => format!("{how}; prefix {prefix:?}"),
+    }
 }
 
 fn table(facts: &[(String, serde_json::Value)], indent: usize) -> String {

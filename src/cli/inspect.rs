@@ -3,11 +3,14 @@
 use super::{
     Exit, Failure, Global, Output,
     client::{self, Client},
-    text::{count, length, plain, table},
+    text::{ago, count, length, plain, table},
 };
 use crate::{
     codec::key::Key,
-    stash::inspect::{Inspection, RecordSide, ShownValue},
+    stash::{
+        inspect::{Inspection, RecordSide, ShownValue, Written},
+        mover::unix_ms,
+    },
 };
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +35,7 @@ pub(super) fn run(global: &Global, args: &InspectArgs, output: &mut Output) -> R
     match global.json {
         true => output.json(&document)?,
         false => {
-            let text = render(&seen, &|text| output.styled("1", text));
+            let text = render(&seen, unix_ms(), &|text| output.styled("1", text));
             output.out(&text)?;
         }
     }
@@ -40,7 +43,7 @@ pub(super) fn run(global: &Global, args: &InspectArgs, output: &mut Output) -> R
 }
 
 /// `bold` makes a heading.
-fn render(seen: &Inspection, bold: &dyn Fn(&str) -> String) -> String {
+fn render(seen: &Inspection, now_unix_ms: u64, bold: &dyn Fn(&str) -> String) -> String {
     let row = |name: &str, value: String| (name.to_owned(), value);
     let why = seen.comparison.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
     let mut head = vec![
@@ -50,8 +53,12 @@ fn render(seen: &Inspection, bold: &dyn Fn(&str) -> String) -> String {
         row("pending", plain(&seen.pending)),
     ];
     if seen.remembered_delete {
-        head.push(row("deleted", "yes, and Kask may not know it yet: reads answer a miss".to_owned()));
+        head.push(row(
+            "tombstone",
+            "yes: it was deleted, and Kask may not know it yet; reads answer a miss".to_owned(),
+        ));
     }
+    head.extend(seen.explanation.iter().map(|sentence| row("why", plain(sentence))));
     let mut redis = Vec::new();
     let on = seen.shard.as_deref().map(|shard| format!(" (shard {})", plain(shard))).unwrap_or_default();
     match (&seen.redis.error, seen.redis.kind.as_deref()) {
@@ -60,6 +67,7 @@ fn render(seen: &Inspection, bold: &dyn Fn(&str) -> String) -> String {
         (None, Some(kind)) => {
             redis.push(row("type", plain(kind)));
             redis.push(row("expires", seen.redis.ttl_ms.map_or("never".into(), |ms| format!("in {}", length(ms)))));
+            redis.extend(seen.redis.written.iter().map(|written| row("written", written_text(written, now_unix_ms))));
         }
     }
     redis.extend(seen.redis.name.iter().map(|name| row("name", plain(name))));
@@ -78,6 +86,14 @@ fn render(seen: &Inspection, bold: &dyn Fn(&str) -> String) -> String {
     let part = |name: String, rows: &[(String, String)]| format!("\n{}\n{}", bold(&name), table(rows, 2));
     let parts = [part(format!("Redis{on}"), &redis), part("Kask".into(), &kask), part("outbox".into(), &record)];
     format!("{}{}", table(&head, 0), parts.concat())
+}
+
+fn written_text(written: &Written, now_unix_ms: u64) -> String {
+    let by = match written.by.as_str() {
+        "value" => "says the value, a timestamp",
+        _ => "by its TTL, if it was written with default_ttl",
+    };
+    format!("{}, {} ({by})", ago(written.unix_ms, now_unix_ms), plain(&written.at))
 }
 
 fn value(value: &ShownValue) -> Vec<(String, String)> {
@@ -104,7 +120,8 @@ fn record_rows(record: &RecordSide) -> Vec<(String, String)> {
     ];
     for intent in &record.intents {
         let age = intent.age_ms.map_or("damaged".to_owned(), |ms| format!("{} old", length(ms)));
-        rows.push(("intent".to_owned(), format!("{} {age}, {} tries", plain(&intent.id), intent.tries)));
+        let reason = intent.reason.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+        rows.push(("intent".to_owned(), format!("{age}, {} tries, owner {}{reason}", intent.tries, plain(&intent.id))));
     }
     let more = record.intents_total.saturating_sub(record.intents.len());
     if more > 0 {
@@ -121,14 +138,15 @@ mod tests {
     fn both_tiers_on_one_screen() {
         let seen: Inspection = serde_json::from_str(
             r#"{"stash":"echoseen","key":"enwiki:a b","phase":"kask-first","shard":"main","pending":"yes",
-            "redis":{"error":null,"name":"enwiki:a b","kind":"string","ttl_ms":86400000,"value":{"bytes":2,
+            "redis":{"error":null,"name":"enwiki:a b","kind":"string","ttl_ms":86400000,
+            "written":{"at":"2026-01-01T00:00:00.000Z","unix_ms":1767225600000,"by":"ttl"},"value":{"bytes":2,
             "sha256":"aa","raw":"42","raw_cut":false,"decoded":"42","decoded_cut":false,"undecodable":null}},
             "kask":{"error":null,"value":null,"unreadable":null},"record":{"direction":"kask","generation":7,
             "newest":"old","intents_total":3,"intents":[{"id":"0a","age_ms":1500,"tries":0},
-            {"id":"0b","age_ms":null,"tries":5}]},"remembered_delete":false,
-            "comparison":{"result":"only in Redis","why":null}}"#,
+            {"id":"0b","age_ms":null,"tries":5,"reason":"Kask refused: 400"}]},"remembered_delete":true,
+            "comparison":{"result":"only in Redis","why":null},"explanation":"Because."}"#,
         )
         .unwrap();
-        insta::assert_snapshot!(render(&seen, &|text| text.to_owned()));
+        insta::assert_snapshot!(render(&seen, 1_767_225_900_000, &|text| text.to_owned()));
     }
 }

@@ -35,8 +35,15 @@ enum PhaseCommand {
     Show,
     /// Move to a neighbouring phase: redis-only, dual-write, kask-first, redis-standby, kask-only
     Set(SetArgs),
-    /// The moves so far, oldest first
-    History,
+    /// The moves so far, oldest first, with the guards as they were measured
+    History(HistoryArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct HistoryArgs {
+    /// One line a move, without its guards
+    #[arg(long)]
+    short: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,7 +89,7 @@ pub(super) fn run(global: &Global, args: &PhaseArgs, output: &mut Output) -> Res
                 let mut session = Session { client: &client, stash, json: global.json, output };
                 session.set(set).await
             }
-            PhaseCommand::History => history(&client, &stash, global.json, output).await,
+            PhaseCommand::History(args) => history(&client, &stash, args.short, global.json, output).await,
         }
     })
 }
@@ -129,19 +136,36 @@ fn state(record: &RecordView) -> &'static str {
     }
 }
 
-async fn history(client: &Client, stash: &str, as_json: bool, output: &mut Output) -> Result<Exit, Failure> {
+async fn history(
+    client: &Client,
+    stash: &str,
+    short: bool,
+    as_json: bool,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let (document, view): (_, HistoryView) = client.get(&path(stash, "/history")).await?;
     if as_json {
         output.json(&document)?;
         return Ok(Exit::Done);
     }
-    let line = |record: &RecordView| {
-        let forced = if record.forced { " (forced)" } else { "" };
-        let (by, reason) = (plain(&record.by), plain(&record.reason));
-        format!("{}  {:>4}  {:<13}  {by}{forced}: {reason}\n", plain(&record.since), record.version, record.phase)
-    };
-    output.out(&view.history.iter().map(line).collect::<String>())?;
+    let text: String = view.history.iter().map(|record| told(record, short, output)).collect();
+    output.out(&text)?;
     Ok(Exit::Done)
+}
+
+/// A move of the history, and under it its guards.
+fn told(record: &RecordView, short: bool, output: &Output) -> String {
+    let forced = if record.forced { " (forced)" } else { "" };
+    let (by, reason) = (plain(&record.by), plain(&record.reason));
+    let mut text =
+        format!("{}  {:>4}  {:<13}  {by}{forced}: {reason}\n", plain(&record.since), record.version, record.phase);
+    let width = record.guards.iter().map(|guard| guard.name.len()).max().unwrap_or_default();
+    for guard in record.guards.iter().filter(|_| !short) {
+        let verdict = if guard.ok { output.styled("32", "ok        ") } else { output.styled("31", "overridden") };
+        let (name, figure) = (plain(&guard.name), plain(&guard.figure));
+        text.push_str(&format!("      {verdict}  {name:width$}  {figure}\n"));
+    }
+    text
 }
 
 /// One `phase set`.

@@ -8,8 +8,11 @@ use super::{
 use crate::{
     admin::views::{StashView, StatusView},
     phase::record::State,
-    stash::{Reads, ShardFigures, mover::unix_ms},
+    stash::{Neighbour, Reads, ShardFigures, mover::unix_ms},
 };
+
+/// A decant says every few seconds that it is there: who has not for so long may be gone.
+const SILENT_MS: u64 = 15_000;
 
 pub(super) fn run(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = Client::new(global)?;
@@ -57,6 +60,18 @@ fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> Stri
             },
         );
     }
+    for neighbour in &figures.neighbours {
+        row("beside it", neighbour_text(neighbour, stash.record.as_ref().map(|record| record.version), styled));
+    }
+    if let "open" | "half-open" = figures.kask_breaker.as_str() {
+        row(
+            "kask",
+            styled(
+                "31",
+                &format!("does not answer, and is not asked but for probes (breaker {})", figures.kask_breaker),
+            ),
+        );
+    }
     for shard in &figures.shards {
         row(&format!("redis {}", plain(&shard.name)), shard_text(shard, figures.redis_in_use, styled));
         if figures.redis_in_use {
@@ -86,7 +101,10 @@ fn phase_rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -
     let forced = if record.forced { ", forced" } else { "" };
     let since = ago(record.since_unix_ms, now_unix_ms);
     row("since", format!("{since}, by {}{forced}: {}", plain(&record.by), plain(&record.reason)));
-    let whose = if stash.own { "this decant".to_owned() } else { plain(&record.member) };
+    let whose = match stash.own {
+        true => "this decant".to_owned(),
+        false => format!("{}; this decant serves, and can neither move nor write Kask alone", plain(&record.member)),
+    };
     row("owner", whose);
     if let Some(since) = &record.kask_stale_since {
         row("kask", styled("33", &format!("writes have gone past it since {}", plain(since))));
@@ -107,9 +125,24 @@ fn reads(reads: Reads) -> String {
     format!("{} kask, {} redis, {} none ({share})", count(reads.kask), count(reads.redis), count(reads.none))
 }
 
+/// Without a shared record the fence names the one that moves; of the others one knows that they are there.
+fn neighbour_text(neighbour: &Neighbour, version: Option<u64>, styled: &dyn Fn(&str, &str) -> String) -> String {
+    let heard = format!("heard of {} ago", length(neighbour.heard_ms_ago));
+    let heard = if neighbour.heard_ms_ago >= SILENT_MS { styled("33", &heard) } else { heard };
+    let behind = match version {
+        Some(version) if version != neighbour.version => styled("33", &format!(", at version {}", neighbour.version)),
+        _ => String::new(),
+    };
+    let (member, store, decant) = (plain(&neighbour.member), plain(&neighbour.store), plain(&neighbour.decant));
+    format!("{member}, decant {decant}, record in {store}, {heard}{behind}")
+}
+
 fn shard_text(shard: &ShardFigures, in_use: bool, styled: &dyn Fn(&str, &str) -> String) -> String {
     let state = match (in_use, shard.up) {
         (false, _) => "retired, no connection is held".to_owned(),
+        (true, true) if matches!(shard.breaker.as_str(), "open" | "half-open") => {
+            styled("31", "connected, but does not answer")
+        }
         (true, true) => styled("32", "up"),
         (true, false) => {
             styled("31", &format!("down: {}", plain(shard.why_down.as_deref().unwrap_or("no connection"))))
@@ -168,6 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn who_else_is_at_work_is_named() {
+        let beside = |version: u64, ms: u64| {
+            let told = format!(
+                "\"neighbours\":[{{\"member\":\"m-2\",\"version\":{version},\"store\":\"file\",\"decant\":\"0.1.0\",\"heard_ms_ago\":{ms}}}],\"in_flight\":2"
+            );
+            render(&view(&STASH.replace("\"in_flight\":2", &told)), 61_000, &|style, text| {
+                format!("<{style}>{text}</>")
+            })
+        };
+        let text = beside(3, 2_000);
+        assert!(text.contains("beside it    m-2, decant 0.1.0, record in file, heard of 2.0 s ago\n"), "{text}");
+        let text = beside(2, 60_000);
+        assert!(text.contains("<33>heard of 60 s ago</><33>, at version 2</>\n"), "{text}");
+    }
+
+    #[test]
     fn what_was_written_alone_is_said() {
         let alone = |told: &str| {
             let stash = STASH.replace("\"in_flight\":2", &format!("\"alone\":{told},\"in_flight\":2"));
@@ -193,6 +242,14 @@ mod tests {
         let other = STASH.replace("\"up\":true", "\"up\":true,\"fence_differs\":true");
         let told = render(&view(&other), 61_000, &|_, text| text.to_owned());
         assert!(told.contains("up, fence 3, which this decant does not follow"), "{told}");
+        let hangs = STASH.replace("\"up\":true", "\"up\":true,\"breaker\":\"open\"");
+        let hangs = hangs.replace("\"in_flight\":2", "\"kask_breaker\":\"half-open\",\"in_flight\":2");
+        let told = render(&view(&hangs), 61_000, &|_, text| text.to_owned());
+        assert!(told.contains("connected, but does not answer, fence 3"), "{told}");
+        assert!(
+            told.contains("kask         does not answer, and is not asked but for probes (breaker half-open)"),
+            "{told}"
+        );
         insta::assert_snapshot!(render(&view(&down), 61_000, &|_, text| text.to_owned()));
         let starting = r#"{"name":"echoseen","confirmed":false,"why_unconfirmed":"shard main: away","own":false,
             "replication":"sync","on_tier_failure":"heal","shadow_share":0.0,"redis_in_use":false,"in_flight":0,

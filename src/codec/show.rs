@@ -1,7 +1,10 @@
-//! Bytes and values as text for a person: never the codec of anything, bounded, and safe on a terminal.
+//! Bytes, values and times as text for a person: never the codec of anything, bounded, and safe on a terminal.
 
 use super::value::{ArrayKey, Value};
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
 
 /// Text that stops growing at a bound.
 struct Text {
@@ -115,9 +118,24 @@ pub fn value(value: &Value, chars_max: usize) -> (String, bool) {
     text.end()
 }
 
+/// The last millisecond that RFC 3339 can tell: the end of the year 9999.
+const RFC3339_MS_MAX: u64 = 253_402_300_799_999;
+
+/// `2026-01-31T12:00:00.000Z`, from milliseconds since 1970.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.min(RFC3339_MS_MAX));
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_time_can_be_told() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
 
     #[test]
     fn bytes_are_safe_on_a_terminal_and_bounded() {

@@ -1,6 +1,6 @@
 //! The raw image: what the layers say, each key for itself sound, nothing filled in.
 
-use super::model::{AfterLoss, Distribution, LogFormat, LogLevel, OnTierFailure, Replication, Serialization};
+use super::model::{AfterLoss, KetamaHash, LogFormat, LogLevel, OnTierFailure, Replication, Serialization};
 use crate::phase::Phase;
 use serde::{Deserialize, Deserializer};
 use std::time::Duration;
@@ -90,7 +90,9 @@ pub(super) struct RedisImage {
     #[serde(deserialize_with = "secret_text")]
     pub password: Option<SecretText>,
     pub shards: BTreeMap<String, ShardImage>,
-    pub distribution: Option<Distribution>,
+    pub distribution: Option<DistributionImage>,
+    pub hash: Option<KetamaHash>,
+    pub hash_tag: Option<String>,
     pub prefix: Option<String>,
     pub timeout_ms: Option<u64>,
     pub after_loss: Option<AfterLoss>,
@@ -106,6 +108,17 @@ pub(super) struct ShardImage {
     pub password_file: Option<PathBuf>,
     #[serde(deserialize_with = "secret_text")]
     pub password: Option<SecretText>,
+    pub hashed_as: Option<String>,
+    pub weight: Option<u32>,
+}
+
+/// The word alone; what belongs to it stands beside it.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DistributionImage {
+    Single,
+    Ketama,
+    Mediawiki,
 }
 
 #[derive(Default, Deserialize)]

@@ -163,15 +163,56 @@ pub struct RedisConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardConfig {
     pub name: String,
+    /// What the distribution hashes for it; its name, unless the config says otherwise.
+    pub hashed_as: String,
+    /// nutcracker's weight; 1 where there is none.
+    pub weight: u32,
     pub url: RedisUrl,
 }
 
 /// How keys are spread over the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
     /// There is one shard.
     Single,
+    /// As nutcracker (twemproxy) with `distribution: ketama`.
+    Ketama {
+        hash: KetamaHash,
+        /// nutcracker's `hash_tag`: what opens and what closes the part of a key that is hashed.
+        tag: Option<[u8; 2]>,
+    },
+    /// As RedisBagOStuff with several `servers`.
+    Mediawiki,
+}
+
+impl Distribution {
+    /// As the config has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Distribution::Single => "single",
+            Distribution::Ketama { .. } => "ketama",
+            Distribution::Mediawiki => "mediawiki",
+        }
+    }
+}
+
+/// nutcracker's `hash`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KetamaHash {
+    Md5,
+    #[serde(rename = "fnv1a_64")]
+    Fnv1a64,
+}
+
+impl KetamaHash {
+    /// As the config and nutcracker have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KetamaHash::Md5 => "md5",
+            KetamaHash::Fnv1a64 => "fnv1a_64",
+        }
+    }
 }
 
 /// Where a Redis is, with its password. `Display` and `Debug` leave user and password out.

@@ -2,28 +2,21 @@
 
 use super::BaseUri;
 use super::image::millis;
-use super::image::{KaskImage, OutboxImage, RedisImage, ShardImage, StashImage};
-use super::model::{
-    AfterLoss, Distribution, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, RedisConfig, RedisUrl, Replication,
-    ShardConfig, StashConfig,
-};
+use super::image::{KaskImage, OutboxImage, StashImage};
+use super::model::{KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig};
 use super::review::Review;
-use super::urls::{self, RedisParts};
-use super::{fault::Place, secret_file};
+use super::{redis, secret_file, urls};
 use crate::phase::Phase;
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 /// The Envoy in front gives up after 2.5 s, and everything for one request fits in that.
 const REQUEST_BUDGET: Duration = Duration::from_millis(2_500);
 /// How long a Kask holds a request while its Cassandra hangs, after which it may still apply it (measured).
 const KASK_HOLDS: Duration = Duration::from_secs(12);
 const KASK_TIMEOUT: Duration = Duration::from_millis(1_200);
-const REDIS_TIMEOUT: Duration = Duration::from_millis(400);
 const SHADOW_SHARE: f64 = 0.01;
 /// Names become labels, file names and parts of Redis keys.
 const NAME_BYTES_MAX: usize = 64;
-/// The shard that `redis.url` alone makes.
-const ONLY_SHARD: &str = "main";
 
 /// The base URI alone, so that stashes can be compared whatever else is wrong with them.
 pub(super) fn base_uri(name: &str, text: Option<&str>, review: &mut Review) -> Option<BaseUri> {
@@ -53,13 +46,13 @@ pub(super) fn stash(
     let hmac_key = secret_file::either(&at("hmac_key"), image.hmac_key, hmac_file, review);
     let kask = kask(name, &image.kask, own, review);
     let redis_written = image.redis.is_some();
-    let redis = image.redis.and_then(|image| redis(name, image, review));
+    let redis = image.redis.and_then(|image| redis::redis(name, image, review));
     if !redis_written && phase.is_none_or(Phase::uses_redis) && !review.is_faulty(&at("redis")) {
         let todo = format!("add [stash.{name}.redis] with a url; only a stash in kask-only can do without");
         review.fault(&at("redis"), "is missing, and the phase needs Redis", todo);
     }
     let kask_timeout = millis(image.kask.timeout_ms, KASK_TIMEOUT);
-    budget(name, kask_timeout, redis.as_ref().map_or(REDIS_TIMEOUT, |redis| redis.timeout), redis_written, review);
+    budget(name, kask_timeout, redis.as_ref().map_or(redis::TIMEOUT, |redis| redis.timeout), redis_written, review);
     let embedded = image.kask.embedded.unwrap_or(false);
     let outbox = outbox(name, &image.outbox, kask_timeout, embedded, review);
     Some(StashConfig {
@@ -78,7 +71,7 @@ pub(super) fn stash(
     })
 }
 
-fn check_name(key: &str, name: &str, review: &mut Review) {
+pub(super) fn check_name(key: &str, name: &str, review: &mut Review) {
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let fits =
         name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains("__") && name.len() <= NAME_BYTES_MAX;
@@ -135,76 +128,6 @@ impl LiteralAddress for url::Url {
         };
         Some(SocketAddr::new(ip, self.port_or_known_default()?))
     }
-}
-
-fn redis(name: &str, mut image: RedisImage, review: &mut Review) -> Option<RedisConfig> {
-    let table = format!("stash.{name}.redis");
-    let only = ShardImage {
-        url: image.url.take(),
-        url_file: image.url_file.take(),
-        username: image.username.take(),
-        password_file: image.password_file.take(),
-        password: image.password.take(),
-    };
-    let single = only.url.is_some() || only.url_file.is_some();
-    let shards = match (single, image.shards.is_empty()) {
-        (true, true) => vec![shard(&table, ONLY_SHARD, only, review)],
-        (false, false) => {
-            let each = image.shards.into_iter().map(|(shard_name, image)| {
-                let key = format!("{table}.shards.{shard_name}");
-                check_name(&key, &shard_name, review);
-                shard(&key, &shard_name, image, review)
-            });
-            each.collect()
-        }
-        (true, false) => {
-            review.fault(&table, "has a url and shards", "leave one of them out");
-            vec![None]
-        }
-        (false, true) => {
-            let refused = ["url", "url_file", "shards"].iter().any(|key| review.is_faulty(&format!("{table}.{key}")));
-            if !refused {
-                review.fault(&table, "names no Redis", "set url = \"redis://127.0.0.1:6379/0\"");
-            }
-            vec![None]
-        }
-    };
-    if shards.len() > 1 {
-        let what = format!("names {} shards, and this build can only spread over one", shards.len());
-        review.fault(&format!("{table}.shards"), what, "leave one shard, or give each a stash of its own");
-    }
-    Some(RedisConfig {
-        shards: shards.into_iter().collect::<Option<_>>()?,
-        distribution: image.distribution.unwrap_or(Distribution::Single),
-        prefix: image.prefix.unwrap_or_default(),
-        timeout: millis(image.timeout_ms, REDIS_TIMEOUT),
-        after_loss: image.after_loss.unwrap_or(AfterLoss::Serve),
-    })
-}
-
-fn shard(table: &str, name: &str, image: ShardImage, review: &mut Review) -> Option<ShardConfig> {
-    let url_key = format!("{table}.url");
-    let from_file = matches!(review.place(&url_key), Place::File { .. });
-    let in_file = image.url.is_some() && from_file;
-    let has_url = image.url.is_some() || image.url_file.is_some();
-    let key = if image.url.is_some() { url_key.clone() } else { format!("{table}.url_file") };
-    let password =
-        secret_file::either(&format!("{table}.password"), image.password, image.password_file.as_deref(), review);
-    let url = secret_file::either(&url_key, image.url, image.url_file.as_deref().map(Path::new), review);
-    if !has_url && !review.is_faulty(&url_key) && !review.is_faulty(&format!("{table}.url_file")) {
-        review.fault(&url_key, "is missing", "set it to \"redis://host:6379/0\", or name a url_file that holds it");
-    }
-    let url = url?;
-    let (Ok(text), Ok(password)) =
-        (std::str::from_utf8(url.expose()), password.as_ref().map(|p| std::str::from_utf8(p.expose())).transpose())
-    else {
-        review.fault(&key, "holds, or its password does, bytes that are not UTF-8", "write both as UTF-8");
-        return None;
-    };
-    let username = image.username.as_deref();
-    let parts = RedisParts { url: text, username, password, credentials_allowed: !in_file };
-    let url: RedisUrl = urls::redis_url(&parts).map_err(|(what, todo)| review.fault(&key, what, todo)).ok()?;
-    Some(ShardConfig { name: name.to_owned(), url })
 }
 
 /// A write waits for Redis, then Kask, and for Redis once more where its fence turned out to differ.

@@ -79,7 +79,8 @@ fn every_key_of_the_reference_is_taken_by_itself() {
             Ok(_) => continue,
             Err(faults) => (faults.faults().to_vec(), faults.to_string()),
         };
-        let refused = faults.iter().any(|fault| fault.key == path && !fault.what.contains("cannot be read"));
+        let alone = |what: &str| what.contains("cannot be read") || what.contains("for distribution =");
+        let refused = faults.iter().any(|fault| fault.key == path && !alone(&fault.what));
         // Alone, a shorter timeout or a missing neighbour is a fault of its own; the key itself must be none.
         assert!(!refused, "{path}: {report}");
     }
@@ -174,6 +175,8 @@ fn what_keys_mean_to_each_other_is_checked() {
         ("outbox.settle_wait_ms = 200", &[], &["stash.a.outbox.settle_wait_ms"]),
         ("kask.embedded = true", &[], &["stash.a.kask.url"]),
         ("redis.shards.x.url = 'redis://b'", &[], &["stash.a.redis"]),
+        ("redis.hash = 'md5'\nredis.hash_tag = '{}'", &[], &["stash.a.redis.hash", "stash.a.redis.hash_tag"]),
+        ("redis.distribution = 'ketama'\nredis.hash_tag = '{'", &[], &["stash.a.redis.hash_tag"]),
         (
             "[stash.b]",
             &[],
@@ -198,6 +201,59 @@ fn what_keys_mean_to_each_other_is_checked() {
         let keys: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
         assert!(keys.iter().copied().eq(expected.iter().copied()), "{more} {environment:?}: {report}");
     }
+}
+
+/// `more`: keys of the redis table; then each shard's.
+fn sharded(more: &str, shards: &[&str]) -> String {
+    let shards: String = shards
+        .iter()
+        .enumerate()
+        .map(|(i, lines)| format!("[stash.a.redis.shards.s{i}]\nurl = 'redis://r{i}'\n{lines}\n"))
+        .collect();
+    format!("{}[stash.a.redis]\n{more}\n{shards}", minimal("").replace("redis.url = 'redis://cache'\n", ""))
+}
+
+#[test]
+fn shards_must_fit_their_distribution_and_be_told_apart() {
+    let long = format!("hashed_as = '{}'", "x".repeat(256));
+    for (more, shards, expected, says) in [
+        ("", &["", ""][..], "distribution", "2 shards are named"),
+        ("distribution = 'ketama'", &["hashed_as = 'same'", "hashed_as = 'same'"], "shards.s1.hashed_as", "shard s0"),
+        ("distribution = 'ketama'", &["", "hashed_as = 's0'"], "shards.s1.hashed_as", "shard s0"),
+        ("distribution = 'ketama'", &["", "hashed_as = '10.0.0.1:6379:1'"], "shards.s1.hashed_as", "hashes no weight"),
+        ("distribution = 'ketama'", &["", "hashed_as = '10.0.0.1:11211'"], "shards.s1.hashed_as", "11211"),
+        ("distribution = 'ketama'", &["", "hashed_as = '1.1.1.1:1:1 shard'"], "shards.s1.hashed_as", "space"),
+        ("distribution = 'ketama'", &["", "hashed_as = ''"], "shards.s1.hashed_as", "0 bytes"),
+        ("distribution = 'ketama'", &["", &long], "shards.s1.hashed_as", "256 bytes"),
+        ("distribution = 'ketama'", &["", "weight = 0"], "shards.s1.weight", "is 0"),
+        ("distribution = 'mediawiki'", &["", "weight = 2"], "shards.s1.weight", "ketama"),
+        ("distribution = 'mediawiki'", &["", "hashed_as = '12'"], "shards.s1.hashed_as", "PHP"),
+        ("distribution = 'mediawiki'\nhash = 'md5'", &["", ""], "hash", "ketama"),
+        ("distribution = 'modula'", &[""], "distribution", "\"ketama\""),
+        ("distribution = 'ketama'\nhash = 'md4'", &[""], "hash", "md5"),
+    ] {
+        let (keys, report) = faults_of(&sharded(more, shards), &[]);
+        assert_eq!(keys, [format!("stash.a.redis.{expected}")], "{more} {shards:?}: {report}");
+        assert!(report.contains(says), "{report}");
+    }
+    let twice = sharded("distribution = 'ketama'", &["", ""]).replace("redis://r1", "redis://:pw@r0:6379/0");
+    let (keys, report) = faults_of(&twice, &[("DECANT_STASH__A__REDIS__SHARDS__S1__URL", "redis://:pw@r0:6379/0")]);
+    assert_eq!(keys, ["stash.a.redis.shards.s1.url"], "{report}");
+    let many = vec![""; 257];
+    assert_eq!(faults_of(&sharded("distribution = 'ketama'", &many), &[]).0, ["stash.a.redis.shards"]);
+}
+
+#[test]
+fn shards_are_taken_with_all_that_places_their_keys() {
+    let shards = ["hashed_as = '10.0.0.1:6379'\nweight = 7", ""];
+    let text = sharded("distribution = 'ketama'\nhash = 'md5'\nhash_tag = '{}'", &shards);
+    let redis = load_text(&text, &[]).unwrap().config.stashes.remove(0).redis.unwrap();
+    assert_eq!(redis.distribution, Distribution::Ketama { hash: KetamaHash::Md5, tag: Some(*b"{}") });
+    let shards: Vec<_> = redis.shards.iter().map(|s| (s.name.as_str(), s.hashed_as.as_str(), s.weight)).collect();
+    assert_eq!(shards, [("s0", "10.0.0.1:6379", 7), ("s1", "s1", 1)]);
+    let ours = load_text(&sharded("distribution = 'ketama'", &[""]), &[]).unwrap().config.stashes.remove(0);
+    let default = Distribution::Ketama { hash: KetamaHash::Fnv1a64, tag: None };
+    assert_eq!(ours.redis.unwrap().distribution, default, "nutcracker's own default");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
         shards::ShardMap,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use tokio::{sync::Notify, time::Instant};
 
 /// Lengths and counts of one stash's outbox.
@@ -97,20 +97,18 @@ impl Outbox {
         args: &[&[u8]],
         until: Instant,
     ) -> Result<Told, RedisFailure> {
+        let keys = self.keys_of(key);
+        self.shards[self.map.shard_of(key)].script(script, &keys.each_ref().map(Cow::as_ref), args, until).await
+    }
+
+    /// What a script of one key is given as KEYS.
+    pub(super) fn keys_of(&self, key: &Key) -> [Cow<'_, [u8]>; 8] {
         let value_key = self.map.redis_key(key);
         let record_key = self.names.record(&value_key);
         let names = &self.names;
-        let keys: [&[u8]; 8] = [
-            &value_key,
-            &record_key,
-            &names.to_kask,
-            &names.to_redis,
-            &names.damaged,
-            &names.fence,
-            &names.generation,
-            &names.life,
-        ];
-        self.shards[self.map.shard_of(key)].script(script, &keys, args, until).await
+        let shared = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation, &names.life];
+        let [to_kask, to_redis, damaged, fence, generation, life] = shared.map(|name| Cow::Borrowed(name.as_slice()));
+        [Cow::Owned(value_key), Cow::Owned(record_key), to_kask, to_redis, damaged, fence, generation, life]
     }
 
     async fn begin(
@@ -186,44 +184,47 @@ impl Outbox {
 
     pub async fn read(&self, key: &Key, fence: &str, until: Instant) -> Result<Seen, Refusal> {
         let reply = self.begin(&scripts::READ, key, &[fence.as_bytes()], until).await?;
-        let read = || -> Result<Seen, OddReply> {
-            let value = reply.stored(3, &self.transcoder)?;
-            Ok(Seen { record: reply.record(1)?, value, doubtful: reply.int(5)? == 1 })
-        };
-        read().map_err(odd)
+        self.seen(&reply).map_err(odd)
+    }
+
+    pub(super) fn seen(&self, reply: &Reply) -> Result<Seen, OddReply> {
+        let value = reply.stored(3, &self.transcoder)?;
+        Ok(Seen { record: reply.record(1)?, value, doubtful: reply.int(5)? == 1 })
     }
 
     pub async fn take(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<Taken, Refusal> {
         let token = token_text(intent);
         let reply =
             self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
-        let read = || -> Result<Taken, OddReply> {
-            Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
-                ("shown", value) => Taken::Shown { value, doubtful: reply.int(2)? == 1 },
-                ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
-                (_, Stored::Absent) => Taken::Nothing,
-                (_, value) => {
-                    self.counted(key, &reply, 3)?;
-                    Taken::Value { value, generation: reply.number(2)? }
-                }
-            })
-        };
-        read().map_err(odd)
+        self.taken(key, &reply).map_err(odd)
+    }
+
+    pub(super) fn taken(&self, key: &Key, reply: &Reply) -> Result<Taken, OddReply> {
+        Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
+            ("shown", value) => Taken::Shown { value, doubtful: reply.int(2)? == 1 },
+            ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
+            (_, Stored::Absent) => Taken::Nothing,
+            (_, value) => {
+                self.counted(key, reply, 3)?;
+                Taken::Value { value, generation: reply.number(2)? }
+            }
+        })
     }
 
     pub async fn settle(&self, key: &Key, intent: Token, generation: u64, until: Instant) -> Result<Settled, Unheard> {
         let (token, generation) = (token_text(intent), generation.to_string());
         let args: [&[u8]; 3] = [key.as_bytes(), token.as_bytes(), generation.as_bytes()];
         let reply = self.finish(&scripts::SETTLE, key, &args, until).await?;
-        let read = || -> Result<Settled, OddReply> {
-            Ok(match reply.text(0)? {
-                "kept" => Settled::Kept,
-                "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
-                "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
-                _ => Settled::Lost,
-            })
-        };
-        read().map_err(odd_unheard)
+        self.settled(&reply).map_err(odd_unheard)
+    }
+
+    pub(super) fn settled(&self, reply: &Reply) -> Result<Settled, OddReply> {
+        Ok(match reply.text(0)? {
+            "kept" => Settled::Kept,
+            "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
+            "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
+            _ => Settled::Lost,
+        })
     }
 
     pub async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<(), Refusal> {

@@ -23,9 +23,23 @@ pub enum Verdict {
 
 impl Outbox {
     /// Whether there was such an intent, on any shard. Its key is known to the shard; an operator needs only the id.
+    ///
+    /// # Errors
+    /// No shard that answers has it, and one does not answer.
     pub async fn judge(&self, token: Token, verdict: Verdict, until: Instant) -> Result<bool, ShardFault> {
+        let mut unheard = None;
         for shard in 0..self.shards().len() {
-            let Some(damaged) = self.damaged_one(shard, token, until).await? else { continue };
+            // One that hangs leaves the others their part of the time.
+            let left = until.saturating_duration_since(Instant::now());
+            let part = Instant::now() + left / u32::try_from(self.shards().len() - shard).unwrap_or(u32::MAX);
+            let damaged = match self.damaged_one(shard, token, part).await {
+                Ok(Some(damaged)) => damaged,
+                Ok(None) => continue,
+                Err(fault) => {
+                    unheard.get_or_insert(fault);
+                    continue;
+                }
+            };
             let script: &'static Script = match verdict {
                 Verdict::Retry => &scripts::RETRY,
                 Verdict::Drop => &scripts::DROP,
@@ -35,7 +49,7 @@ impl Outbox {
             let reply = Reply::new(self.run(script, &damaged.key, &args, until).await?)?;
             return Ok(reply.text(0)? == "yes");
         }
-        Ok(false)
+        unheard.map_or(Ok(false), Err)
     }
 
     async fn damaged_one(&self, shard: usize, token: Token, until: Instant) -> Result<Option<Damaged>, ShardFault> {

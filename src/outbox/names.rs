@@ -11,6 +11,7 @@ pub struct Names {
     pub to_redis: Vec<u8>,
     pub damaged: Vec<u8>,
     pub life: Vec<u8>,
+    pub members: Vec<u8>,
     record: Vec<u8>,
 }
 
@@ -24,6 +25,7 @@ impl Names {
             to_redis: name("to-redis"),
             damaged: name("damaged"),
             life: name("life"),
+            members: name("members"),
             record: name("record|"),
         }
     }

@@ -34,3 +34,4 @@ pub static EXPIRED: Script = shard_script!("expired");
 pub static RAISE: Script = shard_script!("raise");
 pub static ADOPT: Script = shard_script!("adopt");
 pub static ACCEPT: Script = shard_script!("accept");
+pub static ANNOUNCE: Script = shard_script!("announce");

@@ -13,9 +13,12 @@ use crate::{
         pending::Look,
         world::{Direction, Token},
     },
-    tier::redis::{
-        RedisFailure,
-        value::{OddReply, as_array, as_bytes, element},
+    tier::{
+        breaker::Asker,
+        redis::{
+            RedisFailure,
+            value::{OddReply, as_array, as_bytes, element},
+        },
     },
 };
 use tokio::time::Instant;
@@ -89,7 +92,9 @@ impl Outbox {
             [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation, &names.life];
         let most = self.settings.look_max.to_string();
         let asked = self.witnesses[shard].known();
-        let reply = Reply::new(self.shards[shard].script(&scripts::LOOK, &keys, &[most.as_bytes()], until).await?)?;
+        // The one that goes on asking while Redis counts as away, so that it is known at once when it is back.
+        let args: [&[u8]; 1] = [most.as_bytes()];
+        let reply = Reply::new(self.shards[shard].script_as(Asker::Eager, &scripts::LOOK, &keys, &args, until).await?)?;
         let fields = reply.list(7)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
         let members = || fields.chunks_exact(2).filter_map(|pair| Some((parse_member(pair[0])?, pair[1])));
         let keys = match reply.int(6)? {

@@ -180,19 +180,7 @@ mod tests {
     use super::*;
 
     fn record(phase: Phase) -> PhaseRecord {
-        PhaseRecord {
-            stash: "s".into(),
-            phase,
-            version: 1,
-            state: State::Settled,
-            since_unix_ms: 0,
-            by: String::new(),
-            reason: String::new(),
-            forced: false,
-            member: "m".into(),
-            kask_stale_since_unix_ms: None,
-            mirror_unclean_since_unix_ms: None,
-        }
+        PhaseRecord { since_unix_ms: 0, ..crate::phase::record::sample(phase, 1) }
     }
 
     fn failing(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<&'static str> {

@@ -10,7 +10,7 @@ use crate::{
             RedisFailure, RedisUrl, Shard,
             value::{as_array, as_bytes, element, into_bytes},
         },
-        shards::{Distribution, ShardMap, ShardPlace},
+        shards::ShardMap,
     },
 };
 use redis::Value;
@@ -116,26 +116,14 @@ async fn fence(stash: &StashConfig, config: &RedisConfig, shard: &Shard, finding
         return findings.fail("fence", "the fence cannot be read", todo);
     };
     let figure = format!("{}, version {}, raised by {}", fence.phase, fence.version, fence.member);
-    match digest(config) {
-        Some(digest) if digest != fence.shards => findings.fail(
+    match ShardMap::of(config) {
+        Ok(map) if map.digest() != fence.shards => findings.fail(
             "fence",
             format!("{figure}, with another list of shards"),
             "decants of one stash must name the same shards in the same way: make redis.url or redis.shards the same",
         ),
         _ => findings.ok("fence", figure),
     }
-}
-
-fn digest(config: &RedisConfig) -> Option<String> {
-    let distribution = match config.distribution {
-        crate::config::Distribution::Single => Distribution::Single,
-    };
-    let place = |shard: &ShardConfig| {
-        let url = RedisUrl::parse(shard.url.expose()).ok()?;
-        Some(ShardPlace { name: shard.name.clone(), address: url.address() })
-    };
-    let places = config.shards.iter().map(place).collect::<Option<Vec<_>>>()?;
-    ShardMap::new(distribution, places, &config.prefix).ok().map(|map| map.digest().to_owned())
 }
 
 fn todo(why: &str) -> &'static str {

@@ -28,7 +28,7 @@ pub struct Copier<'a, W> {
 }
 
 impl<W: World> Copier<'_, W> {
-    fn too_late(&self) -> bool {
+    pub(super) fn too_late(&self) -> bool {
         self.site.world.now() >= self.deadline
     }
 

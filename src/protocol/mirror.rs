@@ -64,7 +64,8 @@ impl<W: World> Mirror<'_, W> {
         }
     }
 
-    async fn release(&self) -> Ended {
+    /// Redis holds what Kask does, as far as this intent goes: removes it.
+    pub(super) async fn release(&self) -> Ended {
         if self.too_late() {
             return Ended::Left;
         }

@@ -161,7 +161,13 @@ impl<W: World> Reading<'_, W> {
     async fn kask_then_redis(&self) -> Try {
         match self.site.world.kask_get(self.key, self.until).await {
             KaskGot::Hit(body) => Try::Answer(hit(body, ServedBy::Kask)),
-            KaskGot::Miss => Box::pin(self.fall_back()).await,
+            KaskGot::Miss => {
+                let answered = Box::pin(self.fall_back()).await;
+                if matches!(answered, Try::Answer(ReadAnswer::Hit { by: ServedBy::Redis, .. })) {
+                    self.site.world.note(Event::FellBack);
+                }
+                answered
+            }
             KaskGot::Error(why) => Box::pin(self.kask_failed(why)).await,
         }
     }

@@ -15,8 +15,12 @@ pub(super) struct Place<W: World> {
 }
 
 impl<W: World> Place<W> {
-    /// None: the key is being repaired here already, or too many are.
+    /// None: the key is being repaired here already, too many are, or clients need the room.
     pub(super) fn take(site: &Arc<Site<W>>, key: &Key) -> Option<Place<W>> {
+        if site.world.is_busy() {
+            site.world.note(Event::Repair("put_off"));
+            return None;
+        }
         let mut under_way = site.repairs.lock().unwrap_or_else(|e| e.into_inner());
         let free = under_way.len() < site.settings.repairs_max && under_way.insert(key.clone());
         free.then(|| Place { site: site.clone(), key: key.clone() })

@@ -228,6 +228,26 @@ pub trait World: Send + Sync + 'static {
         generation: u64,
         until: Millis,
     ) -> impl Future<Output = Result<Settled, Unheard>> + Send;
+    /// READ of several keys of one shard, in their order.
+    fn read_many(
+        &self,
+        keys: &[Key],
+        fence: &str,
+        until: Millis,
+    ) -> impl Future<Output = Vec<Result<Seen, Refusal>>> + Send;
+    /// TAKE of several keys of one shard, in their order.
+    fn take_many(
+        &self,
+        keys: &[(Key, Token)],
+        fence: &str,
+        until: Millis,
+    ) -> impl Future<Output = Vec<Result<Taken, Refusal>>> + Send;
+    /// SETTLE of several keys of one shard, in their order; with the generation that was copied.
+    fn settle_many(
+        &self,
+        copies: &[(Key, Token, u64)],
+        until: Millis,
+    ) -> impl Future<Output = Vec<Result<Settled, Unheard>>> + Send;
     fn mark(
         &self,
         key: &Key,
@@ -262,6 +282,10 @@ pub trait World: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Unheard>> + Send;
 
     fn kask_get(&self, key: &Key, until: Millis) -> impl Future<Output = KaskGot> + Send;
+    /// Kask has been found away: a write would be refused unsent. Only a hint, which says nothing of what was sent before.
+    fn kask_is_away(&self) -> bool;
+    /// Clients keep Kask busy: what can wait, or be left out, should.
+    fn is_busy(&self) -> bool;
     /// Sent when first polled: nothing may come between a deadline check and this call.
     fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> impl Future<Output = KaskPut> + Send;
 
@@ -279,6 +303,8 @@ pub enum Event {
     Settled(By),
     /// A write waited for a key in transit (told once a write).
     Waited,
+    /// Kask missed a read, and Redis answered it.
+    FellBack,
     /// A read-repair ended.
     Repair(&'static str),
     /// A value could not cross, in which direction and why.

@@ -7,7 +7,10 @@ use super::{
     pending::Pending,
     world::{Applied, By, Content, Direction, Event, KaskGot, KaskPut, Millis, Newest, Refusal, Token, Unheard},
 };
-use crate::{codec::key::Key, phase::Phase};
+use crate::{
+    codec::key::Key,
+    phase::{Phase, Sequencer},
+};
 
 /// A waiting write's pauses double up to so many times the first.
 const PAUSE_GROWS_MAX: Millis = 8;
@@ -175,6 +178,10 @@ async fn begin_once<W: World>(
 ) -> Result<Begun<W::Lone>, Refusal> {
     let world = &site.world;
     let phase = belief.phase();
+    if phase.sequencer() == Sequencer::Kask && world.kask_is_away() {
+        // At once, and before anything is left behind for a write that cannot be sent.
+        return Ok(Begun::Answered(WriteAnswer::unavailable("Kask does not answer, and it decides in this phase")));
+    }
     if change.only_if_absent && phase != Phase::RedisOnly && phase != Phase::DualWrite {
         match add_may_go_on(site, key, belief, until).await? {
             Ok(()) => {}
@@ -364,17 +371,29 @@ async fn finish_mirror<W: World>(
     }
     let put = site.world.kask_put(mirror.key, content, until).await;
     let next = match &put {
-        KaskPut::Done => Some(mirror.run(content.clone())),
-        KaskPut::Refused(_) | KaskPut::NotSent(_) | KaskPut::Unknown(_) => None,
+        KaskPut::Done => Next::Mirror(content.clone()),
+        KaskPut::Refused(_) => Next::Compare,
+        KaskPut::NotSent(_) => Next::Release,
+        KaskPut::Unknown(_) => Next::Leave,
     };
-    let refused = matches!(put, KaskPut::Refused(_));
     answer(kask_decides(put));
-    match next {
-        Some(run) => run.await != Ended::Left,
+    let ended = match next {
+        Next::Mirror(content) => mirror.run(content).await,
         // Nothing was stored: Redis is brought to what Kask holds, which it should hold already.
-        None if refused => mirror.from_kask().await != Ended::Left,
-        None => false,
-    }
+        Next::Compare => mirror.from_kask().await,
+        // Nothing was changed on its account. Else a Kask that is away would fill the outbox with every write that was refused.
+        Next::Release => mirror.release().await,
+        Next::Leave => Ended::Left,
+    };
+    ended != Ended::Left
+}
+
+/// What becomes of a mirror's intent.
+enum Next {
+    Mirror(Content),
+    Compare,
+    Release,
+    Leave,
 }
 
 fn kask_decides(put: KaskPut) -> WriteAnswer {

@@ -11,7 +11,10 @@ mod healer;
 pub mod journal;
 mod writer;
 
-use crate::{codec::key::Key, protocol::world::Unheard};
+use crate::{
+    codec::{key::Key, show::rfc3339},
+    protocol::world::Unheard,
+};
 use gate::Gate;
 pub use gate::{LoneWrite, Promise};
 use journal::{Journal, path_in};
@@ -325,12 +328,6 @@ fn of_another_version(path: &Path, version: u64, now: u64) -> String {
 fn modified_unix_ms(path: &Path) -> u64 {
     let modified = path.metadata().and_then(|about| about.modified()).unwrap_or_else(|_| SystemTime::now());
     modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// The end of the year 9999 is the last that RFC 3339 can tell.
-fn rfc3339(unix_ms: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.min(253_402_300_799_999));
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
-use super::{Reads, Stash, alone::AloneFigures};
+use super::{Neighbour, Reads, Stash, alone::AloneFigures, traffic::Windows};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -11,6 +11,9 @@ pub struct ShardFigures {
     pub address: String,
     pub up: bool,
     pub why_down: Option<String>,
+    /// `closed`, `open` (Redis counts as away, and is not asked) or `half-open`.
+    #[serde(default)]
+    pub breaker: String,
     /// Of the last look; none: the shard had no fence, or was never looked at.
     pub fence_version: Option<u64>,
     pub fence_member: Option<String>,
@@ -37,6 +40,9 @@ pub struct StashFigures {
     pub shadow_share: f64,
     /// False: in `kask-only` no connection to Redis is held, and no shard is looked at.
     pub redis_in_use: bool,
+    /// `closed`, `open` (Kask counts as away, and is not asked) or `half-open`.
+    #[serde(default)]
+    pub kask_breaker: String,
     pub shards: Vec<ShardFigures>,
     /// Operations under way.
     pub in_flight: usize,
@@ -44,9 +50,18 @@ pub struct StashFigures {
     pub keys_pending: usize,
     /// Reads since the start.
     pub reads: Reads,
+    /// What was read over the last minute, hour and day, and what failed meanwhile.
+    #[serde(default)]
+    pub traffic: Windows,
+    /// How long no read has fallen back on Redis, in milliseconds; at most as long as this decant has run.
+    #[serde(default)]
+    pub without_fallback_ms: u64,
     /// Writes to Kask alone, with Redis out of reach, that are not healed yet.
     #[serde(default)]
     pub alone: AloneFigures,
+    /// Other decants on the same shards, by name.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
 }
 
 impl Stash {
@@ -57,12 +72,16 @@ impl Stash {
             replication: if settings.answer_before_copy { "async" } else { "sync" }.to_owned(),
             on_tier_failure: if settings.fail_on_tier_failure { "fail" } else { "heal" }.to_owned(),
             shadow_share: self.shadow_share,
+            kask_breaker: self.site.world.kask.breaker().standing().name().to_owned(),
             redis_in_use: self.redis_is_in_use() && !self.views.is_empty(),
             shards,
             in_flight: self.in_flight(),
             keys_pending: self.keys_pending(),
             reads: self.metrics.reads(),
+            traffic: self.windows(),
+            without_fallback_ms: self.without_fallback_ms(),
             alone: self.site.world.alone.figures(),
+            neighbours: self.neighbours(),
         }
     }
 
@@ -74,6 +93,7 @@ impl Stash {
             name: self.shard_name(shard),
             address: connection.map(|shard| shard.address()).unwrap_or_default(),
             up: connection.is_some_and(|shard| shard.is_up()),
+            breaker: connection.map(|shard| shard.breaker().standing().name().to_owned()).unwrap_or_default(),
             why_down: connection.and_then(|shard| shard.why_down()),
             fence_version: seen.and_then(|seen| Some(seen.fence.as_ref()?.version)),
             fence_member: seen.and_then(|seen| Some(seen.fence.as_ref()?.member.clone())),

@@ -2,19 +2,23 @@
 //!
 //! The two tiers are asked one after the other: a write in between can make them look different, and the record then shows its intent.
 
+mod explain;
+
 use super::Stash;
 use crate::{
     codec::{
         envelope::{self, Serialization},
         json,
         key::Key,
-        php, show,
+        php,
+        show::{self, rfc3339},
         transcode::RAW_MARK,
         value::{Value, canonical_int},
+        written,
     },
     outbox::{Peek, PeekRecord},
     protocol::pending::Pending,
-    tier::{Forward, kask::KaskRead},
+    tier::kask::KaskRead,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -47,6 +51,9 @@ pub struct Inspection {
     /// The tombstone: the newest write is a delete that Kask may not have seen yet.
     pub remembered_delete: bool,
     pub comparison: Comparison,
+    /// Why the tiers differ and what becomes of it, in a sentence; none where they do not, or where nobody can tell.
+    #[serde(default)]
+    pub explanation: Option<String>,
 }
 
 /// Redis's side.
@@ -60,7 +67,20 @@ pub struct RedisSide {
     pub kind: Option<String>,
     /// None: it never expires, or there is no value.
     pub ttl_ms: Option<u64>,
+    /// When the value was written, as far as that can be told.
+    #[serde(default)]
+    pub written: Option<Written>,
     pub value: Option<ShownValue>,
+}
+
+/// When a value was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// RFC 3339.
+    pub at: String,
+    pub unix_ms: u64,
+    /// `value`: it is a timestamp, as Echo's seen times are. `ttl`: its remaining TTL, if it was written with the stash's `default_ttl`.
+    pub by: String,
 }
 
 /// Kask's side.
@@ -107,6 +127,9 @@ pub struct IntentSide {
     /// None: damaged.
     pub age_ms: Option<u64>,
     pub tries: u32,
+    /// Why it was given up on; only of a damaged one.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Redis's value told as Kask's, against Kask's.
@@ -122,7 +145,7 @@ impl Stash {
     pub async fn inspect(&self, key: &Key) -> Inspection {
         let outbox = self.site.world.outbox.as_deref();
         let (redis, kask) = tokio::join!(self.peek(key), async {
-            self.site.world.kask.get(key, Instant::now() + TIER_TIMEOUT, &Forward::default()).await
+            self.site.world.kask.get_all_the_same(key, Instant::now() + TIER_TIMEOUT).await
         });
         let mut kask_side = KaskSide::default();
         let body = match &kask {
@@ -143,7 +166,7 @@ impl Stash {
             (Err(why), _) | (_, Some(why)) => Comparison { result: "unknown".into(), why: Some(why.clone()) },
         };
         let record = redis.as_ref().ok().and_then(|peek| peek.record.as_ref());
-        Inspection {
+        let mut inspection = Inspection {
             stash: self.name.clone(),
             key: show::bytes(key.as_bytes(), SHOWN_CHARS_MAX).0,
             phase: self.site.belief().phase().name().to_owned(),
@@ -151,10 +174,13 @@ impl Stash {
             pending: self.pending_text(key).to_owned(),
             remembered_delete: record.is_some_and(|record| record.newest == "delete"),
             record: record.map(record_side),
-            redis: redis_side(outbox.map(|outbox| outbox.map().redis_key(key)), &redis),
+            redis: self.redis_side(outbox.map(|outbox| outbox.map().redis_key(key)), &redis),
             kask: kask_side,
             comparison,
-        }
+            explanation: None,
+        };
+        inspection.explanation = explain::explain(&inspection, self.site.settings.lease);
+        inspection
     }
 
     async fn peek(&self, key: &Key) -> Result<Peek, String> {
@@ -194,33 +220,48 @@ impl Stash {
         match (carried, body) {
             (Some(Ok(_)), None) => told("only in Redis", None),
             (Some(Ok(carried)), Some(body)) if carried == body => told("equal", None),
+            (Some(Ok(carried)), Some(body)) if transcoder.is_some_and(|t| t.same_value(&carried, body)) => {
+                told("equal", Some("MediaWiki reads the same value from both, spelled differently".into()))
+            }
             (Some(Ok(_)), Some(_)) => told("different", None),
             (Some(Err(why)), None) => told("only in Redis", Some(why.to_string())),
             (Some(Err(why)), Some(_)) => told("different", Some(why.to_string())),
             (None, _) => told("unknown", None),
         }
     }
-}
 
-fn is_whole(peek: &Peek) -> bool {
-    peek.value.len() as u64 == peek.length
-}
-
-fn redis_side(name: Option<Vec<u8>>, peek: &Result<Peek, String>) -> RedisSide {
-    let name = name.map(|name| show::bytes(&name, SHOWN_CHARS_MAX).0);
-    match peek {
-        Err(why) => RedisSide { error: Some(why.clone()), name, ..RedisSide::default() },
-        Ok(peek) => RedisSide {
+    fn redis_side(&self, name: Option<Vec<u8>>, peek: &Result<Peek, String>) -> RedisSide {
+        let name = name.map(|name| show::bytes(&name, SHOWN_CHARS_MAX).0);
+        let peek = match peek {
+            Ok(peek) => peek,
+            Err(why) => return RedisSide { error: Some(why.clone()), name, ..RedisSide::default() },
+        };
+        let decoded = (peek.kind == "string").then(|| match is_whole(peek) {
+            true => decode_redis(&peek.value),
+            false => Err("too large to be decoded here".to_owned()),
+        });
+        let value = decoded.as_ref().and_then(|decoded| decoded.as_ref().ok());
+        RedisSide {
             error: None,
             name,
             kind: Some(peek.kind.clone()),
             ttl_ms: peek.ttl_ms,
-            value: (peek.kind == "string").then(|| match is_whole(peek) {
-                true => shown(&peek.value, peek.length, decode_redis(&peek.value)),
-                false => shown(&peek.value, peek.length, Err("too large to be decoded here".to_owned())),
-            }),
-        },
+            written: written(value, peek, self.default_ttl_s),
+            value: decoded.map(|decoded| shown(&peek.value, peek.length, decoded)),
+        }
     }
+}
+
+/// What the value says of itself counts more than what its TTL implies.
+fn written(value: Option<&Value>, peek: &Peek, default_ttl_s: u64) -> Option<Written> {
+    let told = |unix_ms: u64, by: &str| Written { at: rfc3339(unix_ms), unix_ms, by: by.to_owned() };
+    let by_value = value.and_then(written::by_value).map(|seconds| told(seconds * 1000, "value"));
+    let by_ttl = || written::by_ttl(peek.now_unix_ms, default_ttl_s, peek.ttl_ms).map(|unix_ms| told(unix_ms, "ttl"));
+    by_value.or_else(by_ttl)
+}
+
+fn is_whole(peek: &Peek) -> bool {
+    peek.value.len() as u64 == peek.length
 }
 
 fn record_side(record: &PeekRecord) -> RecordSide {
@@ -231,7 +272,12 @@ fn record_side(record: &PeekRecord) -> RecordSide {
         newest: record.newest.clone(),
         intents_total: record.intents.len(),
         intents: intents
-            .map(|intent| IntentSide { id: intent.token.clone(), age_ms: intent.age_ms, tries: intent.tries })
+            .map(|intent| IntentSide {
+                id: intent.token.clone(),
+                age_ms: intent.age_ms,
+                tries: intent.tries,
+                reason: intent.reason.clone(),
+            })
             .collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! One task a shard: looks at the outbox, so that pending keys and moves made elsewhere are known, and sends what has expired to the reaper.
 
-use super::Stash;
+use super::{Stash, pace::Pace};
 use crate::{
     codec::key::Key,
     outbox::{ShardLook, Suspect},
@@ -76,6 +76,7 @@ impl Stash {
             }
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
+                self.announce(shard).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -99,7 +100,8 @@ impl Stash {
 
     async fn look_once(&self, shard: usize, watch: &mut Watch, due_to: &mpsc::Sender<Due>) {
         let Some(outbox) = &self.site.world.outbox else { return };
-        self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.is_up()));
+        self.metrics.redis_is_up(outbox.shards().iter().all(|shard| shard.answers()));
+        self.shard_metrics[shard].is_up(outbox.shards()[shard].answers());
         let (sent, sent_at) = (self.site.world.now(), Instant::now());
         let Ok(look) = outbox.look(shard, sent_at + self.redis_timeout).await else { return };
         // The fence first: a look that shows a newer phase must not count as fresh before the phase is believed.
@@ -122,6 +124,7 @@ impl Stash {
             suspect: look.suspect.clone(),
             accepted: look.accepted.clone(),
         });
+        self.shard_metrics[shard].intents.set((look.to_kask + look.to_redis) as f64);
         self.show_outbox();
         // What the reaper would take up is not to be believed before the shard has been compared.
         if look.must_compare {
@@ -143,7 +146,7 @@ impl Stash {
     fn show_suspect(&self, shard: usize, suspect: Option<&Suspect>) {
         let was = self.views[shard].last().is_some_and(|seen| seen.suspect.is_some());
         let name = self.shard_name(shard);
-        self.metrics.shard_is_suspect(&name, suspect.is_some());
+        self.shard_metrics[shard].is_suspect(suspect.is_some());
         match suspect {
             Some(suspect) if !was => tracing::error!(
                 stash = self.name,
@@ -189,10 +192,17 @@ impl Stash {
         if quiet {
             return Due::new();
         }
+        due.retain(|_, expired| self.is_worth_claiming(expired));
         while due.len() > REAP_BATCH_MAX {
             due.pop_last();
         }
         due
+    }
+
+    /// A claim makes one intent of a key's many, and that is worth something also while Kask is away: a hot key would gather them. But it
+    /// takes a lease until what was claimed is due again; one that is left alone is due at once when Kask is back.
+    fn is_worth_claiming(&self, expired: &[Token]) -> bool {
+        expired.len() > 1 || self.pace() != Pace::WithoutKask
     }
 
     async fn reap_shard(self: Arc<Self>, mut due: mpsc::Receiver<Due>, stop: CancellationToken) {
@@ -208,7 +218,11 @@ impl Stash {
                 if stop.is_cancelled() {
                     return;
                 }
-                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let needed = if self.pace() == Pace::Many { 1 } else { REAPS_AT_ONCE };
+                let Ok(place) = places.clone().acquire_many_owned(needed as u32).await else { return };
+                if !self.is_worth_claiming(&expired) {
+                    continue;
+                }
                 let site = self.site.clone();
                 self.tasks.spawn(async move {
                     reap(&site, &key, &expired).await;

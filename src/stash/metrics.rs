@@ -1,6 +1,8 @@
 //! A stash's metrics. Handles are kept: the hot path looks nothing up.
 
+use super::traffic::Counts;
 use crate::{
+    codec::transcode,
     phase::Phase,
     protocol::{
         read::{ReadAnswer, ServedBy},
@@ -50,10 +52,17 @@ pub struct StashMetrics {
     served_by_kask: Readable,
     served_by_redis: Readable,
     served_by_none: Readable,
+    fallbacks: Readable,
+    kask_requests: AtomicU64,
+    kask_errors: AtomicU64,
+    shadows: [Readable; 4],
+    repairs: [Counter; 5],
     waited: Counter,
     settled: [Counter; 4],
     mirror_failures: Counter,
     phase: [Gauge; 5],
+    phase_since: Gauge,
+    move_under_way: Gauge,
     pub keys_pending: Gauge,
     pub intents: Gauge,
     pub oldest_seconds: Gauge,
@@ -66,6 +75,38 @@ pub struct StashMetrics {
     fence_unusable: Seldom,
 }
 
+/// The handles of one shard.
+pub struct ShardMetrics {
+    up: Gauge,
+    pub intents: Gauge,
+    suspect: Gauge,
+}
+
+impl ShardMetrics {
+    pub(super) fn new(stash: &str, shard: &str) -> ShardMetrics {
+        let labels = [("stash", stash.to_owned()), ("shard", shard.to_owned())];
+        ShardMetrics {
+            up: gauge!("decant_shard_up", &labels),
+            intents: gauge!("decant_shard_intents", &labels),
+            suspect: gauge!("decant_shard_suspect", &labels),
+        }
+    }
+
+    pub(super) fn is_suspect(&self, suspect: bool) {
+        self.suspect.set(if suspect { 1.0 } else { 0.0 });
+    }
+
+    pub(super) fn is_up(&self, up: bool) {
+        self.up.set(if up { 1.0 } else { 0.0 });
+    }
+}
+/// How a shadow read ends: the first three were compared.
+const SHADOWS: [&str; 4] = ["match", "mismatch", "missing", "error"];
+/// How a read-repair ends.
+const REPAIRS: [&str; 5] = ["copied", "untranscodable", "nothing", "lost", "left"];
+/// Of the reasons why a value cannot be carried to Kask, the one that is no fault of its bytes.
+const REDIS_TYPE: &str = "redis_type";
+
 const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
 
 impl StashMetrics {
@@ -73,14 +114,28 @@ impl StashMetrics {
         let name = || stash.to_owned();
         let served =
             |by: &'static str| Readable::new(counter!("decant_reads_total", "stash" => name(), "served_by" => by));
+        let fallbacks = Readable::new(counter!("decant_fallback_hits_total", "stash" => name()));
+        // From nothing on, so that the first increase shows as one.
+        for reason in transcode::REASONS.into_iter().chain([REDIS_TYPE]) {
+            untranscodable(stash, Direction::ToKask, reason).increment(0);
+        }
         let metrics = StashMetrics {
             served_by_kask: served("kask"),
             served_by_redis: served("redis"),
             served_by_none: served("none"),
+            fallbacks,
+            kask_requests: AtomicU64::new(0),
+            kask_errors: AtomicU64::new(0),
+            shadows: SHADOWS.map(|result| {
+                Readable::new(counter!("decant_shadow_reads_total", "stash" => name(), "result" => result))
+            }),
+            repairs: REPAIRS.map(|outcome| counter!("decant_repairs_total", "stash" => name(), "outcome" => outcome)),
             waited: counter!("decant_writes_waited_total", "stash" => name()),
             settled: COPIERS.map(|by| counter!("decant_outbox_settled_total", "stash" => name(), "by" => by.name())),
             mirror_failures: counter!("decant_mirror_failures_total", "stash" => name()),
             phase: Phase::ALL.map(|phase| gauge!("decant_phase", "stash" => name(), "phase" => phase.name())),
+            phase_since: gauge!("decant_phase_since_timestamp_seconds", "stash" => name()),
+            move_under_way: gauge!("decant_move_under_way", "stash" => name()),
             keys_pending: gauge!("decant_keys_pending", "stash" => name()),
             intents: gauge!("decant_outbox_intents", "stash" => name()),
             oldest_seconds: gauge!("decant_outbox_oldest_seconds", "stash" => name()),
@@ -99,21 +154,14 @@ impl StashMetrics {
 
     /// Kask answered, or failed to.
     pub(super) fn kask_answered(&self, well: bool) {
+        self.kask_requests.fetch_add(1, Ordering::Relaxed);
+        self.kask_errors.fetch_add(u64::from(!well), Ordering::Relaxed);
         if well {
             self.kask_failures.store(0, Ordering::Relaxed);
             self.kask_up.set(1.0);
         } else if self.kask_failures.fetch_add(1, Ordering::Relaxed) + 1 == KASK_FAILURES_IN_A_ROW {
             self.kask_up.set(0.0);
         }
-    }
-
-    /// Looked up by its name: ten times a second is seldom.
-    pub(super) fn shard_is_suspect(&self, shard: &str, suspect: bool) {
-        gauge!("decant_shard_suspect", "stash" => self.stash.clone(), "shard" => shard.to_owned()).set(if suspect {
-            1.0
-        } else {
-            0.0
-        });
     }
 
     pub(super) fn redis_is_up(&self, up: bool) {
@@ -125,6 +173,12 @@ impl StashMetrics {
         for (phase, gauge) in Phase::ALL.into_iter().zip(&self.phase) {
             gauge.set(if phase == now { 1.0 } else { 0.0 });
         }
+    }
+
+    /// When the last move began, and whether it goes on.
+    pub(super) fn set_move(&self, since_unix_ms: u64, under_way: bool) {
+        self.phase_since.set(since_unix_ms as f64 / 1000.0);
+        self.move_under_way.set(if under_way { 1.0 } else { 0.0 });
     }
 
     pub(super) fn read_served(&self, answer: &ReadAnswer) {
@@ -139,9 +193,25 @@ impl StashMetrics {
         Reads { kask: self.served_by_kask.get(), redis: self.served_by_redis.get(), none: self.served_by_none.get() }
     }
 
+    /// What was counted since the start, for windows of time.
+    pub(super) fn totals(&self) -> Counts {
+        let [same, mismatch, missing, _] = &self.shadows;
+        let differing = mismatch.get() + missing.get();
+        let Reads { kask, redis, none } = self.reads();
+        Counts {
+            kask,
+            redis,
+            none,
+            fallbacks: self.fallbacks.get(),
+            kask_requests: self.kask_requests.load(Ordering::Relaxed),
+            kask_errors: self.kask_errors.load(Ordering::Relaxed),
+            compared: same.get() + differing,
+            differing,
+        }
+    }
+
     /// What the protocol tells. The labels that are looked up here belong to rare events, and to few of them.
     pub(super) fn event(&self, event: Event) {
-        let stash = || self.stash.clone();
         match event {
             Event::Settled(by) => {
                 if let Some((_, counter)) = COPIERS.iter().zip(&self.settled).find(|(copier, _)| **copier == by) {
@@ -149,16 +219,13 @@ impl StashMetrics {
                 }
             }
             Event::Waited => self.waited.increment(1),
+            Event::FellBack => self.fallbacks.increment(),
             Event::Repair(outcome) => {
-                counter!("decant_repairs_total", "stash" => stash(), "outcome" => outcome).increment(1)
+                if let Some((_, counter)) = REPAIRS.iter().zip(&self.repairs).find(|(name, _)| **name == outcome) {
+                    counter.increment(1);
+                }
             }
-            Event::Untranscodable(direction, reason) => {
-                let direction = match direction {
-                    Direction::ToKask => "redis_to_kask",
-                    Direction::ToRedis => "kask_to_redis",
-                };
-                counter!("decant_untranscodable_total", "stash" => stash(), "direction" => direction, "reason" => reason).increment(1);
-            }
+            Event::Untranscodable(direction, reason) => untranscodable(&self.stash, direction, reason).increment(1),
             Event::MirrorFailed => self.mirror_failures.increment(1),
             // Each request meets it, and a waiting write a hundred times a second.
             Event::FenceUnusable if self.fence_unusable.is_due() => {
@@ -170,12 +237,24 @@ impl StashMetrics {
             Event::FenceUnusable => {}
             Event::Doubtful { held } => {
                 let outcome = if held { "held" } else { "served" };
-                counter!("decant_doubtful_reads_total", "stash" => stash(), "outcome" => outcome).increment(1);
+                counter!("decant_doubtful_reads_total", "stash" => self.stash.clone(), "outcome" => outcome)
+                    .increment(1);
             }
         }
     }
 
+    /// `result` is one of [`SHADOWS`].
     pub(super) fn shadow(&self, result: &'static str) {
-        counter!("decant_shadow_reads_total", "stash" => self.stash.clone(), "result" => result).increment(1);
+        if let Some((_, counter)) = SHADOWS.iter().zip(&self.shadows).find(|(name, _)| **name == result) {
+            counter.increment();
+        }
     }
+}
+
+fn untranscodable(stash: &str, direction: Direction, reason: &'static str) -> Counter {
+    let direction = match direction {
+        Direction::ToKask => "redis_to_kask",
+        Direction::ToRedis => "kask_to_redis",
+    };
+    counter!("decant_untranscodable_total", "stash" => stash.to_owned(), "direction" => direction, "reason" => reason)
 }

@@ -1,6 +1,6 @@
 //! Shadow reads: in `dual-write` a sample of the reads also asks Kask, in the background, and the two are compared.
 
-use super::{Stash, current_forward, with_forward};
+use super::{Stash, current_forward, pace::Pace, with_forward};
 use crate::{
     codec::key::Key,
     phase::Phase,
@@ -24,6 +24,9 @@ impl Stash {
             return;
         }
         // Clients come first: without a free place there is no shadow.
+        if self.pace() != Pace::Many {
+            return;
+        }
         let Ok(place) = self.places.clone().try_acquire_owned() else { return };
         let (site, metrics, key, body) = (self.site.clone(), self.metrics.clone(), key.clone(), body.clone());
         self.tasks.spawn(with_forward(current_forward(), async move {

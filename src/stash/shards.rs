@@ -32,6 +32,7 @@ impl Stash {
         if let Some(outbox) = &self.site.world.outbox {
             outbox.shards().iter().for_each(|shard| shard.close());
             self.metrics.redis_is_up(false);
+            self.shard_metrics.iter().for_each(|shard| shard.is_up(false));
         }
     }
 

@@ -11,7 +11,10 @@ use crate::{
             Taken, Token, Unheard,
         },
     },
-    tier::kask::{KaskRead, KaskTier, KaskWrite},
+    tier::{
+        breaker::Asker,
+        kask::{KaskRead, KaskTier, KaskWrite},
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -97,6 +100,30 @@ impl World for Tiers {
         self.outbox()?.settle(key, intent, generation, self.redis_until(until)).await
     }
 
+    async fn read_many(&self, keys: &[Key], fence: &str, until: Millis) -> Vec<Result<Seen, Refusal>> {
+        let Some(first) = keys.first() else { return Vec::new() };
+        match self.begin_on() {
+            Ok(outbox) => outbox.read_many(self.shard_of(first), keys, fence, self.redis_until(until)).await,
+            Err(refusal) => vec![Err(refusal); keys.len()],
+        }
+    }
+
+    async fn take_many(&self, keys: &[(Key, Token)], fence: &str, until: Millis) -> Vec<Result<Taken, Refusal>> {
+        let Some((first, _)) = keys.first() else { return Vec::new() };
+        match self.begin_on() {
+            Ok(outbox) => outbox.take_many(self.shard_of(first), keys, fence, self.redis_until(until)).await,
+            Err(refusal) => vec![Err(refusal); keys.len()],
+        }
+    }
+
+    async fn settle_many(&self, copies: &[(Key, Token, u64)], until: Millis) -> Vec<Result<Settled, Unheard>> {
+        let Some((first, ..)) = copies.first() else { return Vec::new() };
+        match self.outbox() {
+            Ok(outbox) => outbox.settle_many(self.shard_of(first), copies, self.redis_until(until)).await,
+            Err(unheard) => vec![Err(unheard); copies.len()],
+        }
+    }
+
     async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Millis) -> Result<(), Refusal> {
         self.begin_on()?.mark(key, fence, intent, self.redis_until(until)).await
     }
@@ -125,6 +152,14 @@ impl World for Tiers {
             KaskRead::Miss => KaskGot::Miss,
             KaskRead::Error(error) => KaskGot::Error(error.to_string()),
         }
+    }
+
+    fn kask_is_away(&self) -> bool {
+        self.kask.breaker().refuses(Asker::Reluctant)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.kask.is_busy()
     }
 
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {

@@ -55,8 +55,19 @@ pub const METRICS: &[Metric] = &[
         "Time from the head of a request to its answer, as Kask measures it.",
     ),
     gauge("decant_phase", &["stash", "phase"], "1 for the phase in force, 0 for the others."),
+    Metric {
+        unit: Unit::Seconds,
+        ..gauge("decant_phase_since_timestamp_seconds", STASH, "When the last move began, in seconds since 1970.")
+    },
+    gauge("decant_move_under_way", STASH, "1 from the beginning of a move until it has settled."),
     gauge("decant_keys_pending", STASH, "Keys that are read with care because their tiers may differ."),
     counter("decant_writes_waited_total", STASH, "Writes that waited for a key in transit during a move."),
+    gauge("decant_shard_up", &["stash", "shard"], "1 while this Redis answers."),
+    gauge(
+        "decant_shard_intents",
+        &["stash", "shard"],
+        "The part of decant_outbox_intents that this Redis last showed.",
+    ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
     counter(
         "decant_doubtful_reads_total",
@@ -69,6 +80,11 @@ pub const METRICS: &[Metric] = &[
         "1 where Redis may lack writes that Kask has, so that the way back loses them.",
     ),
     counter("decant_reads_total", &["stash", "served_by"], "Reads by the tier that answered: kask, redis or none."),
+    counter(
+        "decant_fallback_hits_total",
+        STASH,
+        "Reads that Kask missed and Redis answered: what is left to be copied.",
+    ),
     counter("decant_tier_requests_total", &["stash", "tier", "op", "outcome"], "Requests to a tier by their outcome."),
     seconds(
         "decant_tier_request_duration_seconds",
@@ -77,6 +93,16 @@ pub const METRICS: &[Metric] = &[
         "Time that a tier took for one request.",
     ),
     gauge("decant_tier_up", &["stash", "tier"], "1 while a tier answers."),
+    gauge(
+        "decant_breaker",
+        &["stash", "tier", "shard", "state"],
+        "1 for where a tier's circuit breaker stands: closed, open or half-open.",
+    ),
+    counter(
+        "decant_breaker_opened_total",
+        &["stash", "tier", "shard"],
+        "How often a tier was found away, and was not asked any more.",
+    ),
     counter("decant_repairs_total", &["stash", "outcome"], "Copies to Kask that a fallback read caused."),
     gauge("decant_outbox_intents", STASH, "Writes and copies that are not yet proven equal in both tiers."),
     Metric {
@@ -148,6 +174,7 @@ mod tests {
             "served_by",
             "shard",
             "stash",
+            "state",
             "tier",
             "version",
         ];

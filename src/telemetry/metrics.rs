@@ -2,7 +2,7 @@
 
 use super::catalogue::{METRICS, MetricKind};
 use super::process;
-use ::metrics::{Recorder, gauge};
+use ::metrics::{Recorder, counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::{sync::OnceLock, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
@@ -46,6 +46,10 @@ fn create() -> MetricsHandle {
     if ::metrics::set_global_recorder(recorder).is_err() {
         tracing::warn!("another metrics recorder is installed: decant's metrics are not to be seen");
     }
+    // From nothing on, so that the first increase shows as one.
+    for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Counter && metric.labels.is_empty()) {
+        counter!(metric.name).increment(0);
+    }
     gauge!("decant_build_info", "version" => env!("CARGO_PKG_VERSION"), "rustc" => env!("BUILD_RUSTC")).set(1.0);
     handle
 }
@@ -71,7 +75,7 @@ pub async fn upkeep(handle: MetricsHandle, stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::metrics::{counter, histogram};
+    use ::metrics::histogram;
 
     #[test]
     fn histograms_have_kasks_buckets_and_every_metric_its_help() {

@@ -10,10 +10,13 @@
 //! Kask closed while it lay idle could cost one request that nobody saw. A request that was written into a connection just being closed ends as `closed`, for a write as
 //! `Unknown`. To make that rare, idle connections are dropped before the usual idle timeouts of servers and sidecars (5 s and more).
 mod answer;
+mod away;
 
 use crate::codec::key::Key;
+use crate::tier::breaker::{Asker, LiveBreaker, Outcome};
 use crate::tier::{Forward, metrics::OpMetrics};
 use answer::{Certainty, Fault, Whole};
+use away::{Says, subject};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, header,
@@ -65,11 +68,12 @@ pub struct KaskError {
 }
 
 /// Every [`KaskError::kind`].
-pub const KINDS: [&str; 15] = [
+pub const KINDS: [&str; 16] = [
     "timeout",           // the deadline passed while the request was under way
     "connect",           // no connection could be made
     "pool_full",         // no place in the pool before the deadline, or too many were waiting
     "deadline",          // the deadline had passed before anything was sent
+    "away",              // the breaker is open: Kask was not asked
     "closed",            // the connection ended without an answer
     "half_body",         // it ended in the middle of the answer's body, or the body has no end that can be checked
     "garbage",           // what came back is no HTTP
@@ -120,8 +124,10 @@ pub struct KaskTier {
     body_bytes_max: usize,
     /// One permit for each request under way.
     places: Semaphore,
+    places_max: usize,
     /// One permit for each request under way or waiting.
     queue: Semaphore,
+    breaker: LiveBreaker,
     get: OpMetrics,
     put: OpMetrics,
     delete: OpMetrics,
@@ -170,20 +176,39 @@ impl KaskTier {
             timeout,
             body_bytes_max: limits.body_bytes_max,
             places: Semaphore::new(connections_max),
+            places_max: connections_max,
             queue: Semaphore::new(connections_max * (WAITING_PER_PLACE + 1)),
+            breaker: LiveBreaker::new(away::rules(timeout), stash, None),
             get: of("get", &["hit", "miss"]),
             put: of("put", &["done"]),
             delete: of("delete", &["done"]),
         })
     }
 
+    /// Whether Kask counts as away.
+    pub fn breaker(&self) -> &LiveBreaker {
+        &self.breaker
+    }
+
+    /// More than half of the places are taken.
+    pub fn is_busy(&self) -> bool {
+        self.places.available_permits() * 2 < self.places_max
+    }
+
     /// The value of `key`, read whole before this returns.
     pub async fn get(&self, key: &Key, deadline: Instant, ctx: &Forward) -> KaskRead {
+        self.read(key, deadline, ctx, Some(Asker::Eager)).await
+    }
+
+    /// As [`KaskTier::get`], asked although Kask may count as away: for an operator, who wants to know.
+    pub async fn get_all_the_same(&self, key: &Key, deadline: Instant) -> KaskRead {
+        self.read(key, deadline, &Forward::default(), None).await
+    }
+
+    async fn read(&self, key: &Key, deadline: Instant, ctx: &Forward, asker: Option<Asker>) -> KaskRead {
         let begun = Instant::now();
-        let read = match self.exchange(Method::GET, key, None, deadline, ctx).await {
-            Ok(whole) => answer::of_get(whole),
-            Err(fault) => KaskRead::Error(fault.error),
-        };
+        let exchanged = self.watched(key, asker, self.exchange(Method::GET, key, None, deadline, ctx), answer::of_get);
+        let read = exchanged.await.unwrap_or_else(|fault| KaskRead::Error(fault.error));
         let outcome = match &read {
             KaskRead::Hit(_) => "hit",
             KaskRead::Miss => "miss",
@@ -196,10 +221,9 @@ impl KaskTier {
     /// Stores `body` under `key`.
     pub async fn put(&self, key: &Key, body: Bytes, deadline: Instant, ctx: &Forward) -> KaskWrite {
         let begun = Instant::now();
-        let write = match self.exchange(Method::POST, key, Some(body), deadline, ctx).await {
-            Ok(whole) => answer::of_post(&whole),
-            Err(fault) => fault.into(),
-        };
+        let exchange = self.exchange(Method::POST, key, Some(body), deadline, ctx);
+        let write = self.watched(key, Some(Asker::Reluctant), exchange, |whole| answer::of_post(&whole)).await;
+        let write = write.unwrap_or_else(KaskWrite::from);
         self.put.record(write.outcome(), begun.elapsed());
         write
     }
@@ -207,12 +231,37 @@ impl KaskTier {
     /// Removes `key`; it is done as well if there was nothing.
     pub async fn delete(&self, key: &Key, deadline: Instant, ctx: &Forward) -> KaskWrite {
         let begun = Instant::now();
-        let write = match self.exchange(Method::DELETE, key, None, deadline, ctx).await {
-            Ok(whole) => answer::of_delete(&whole),
-            Err(fault) => fault.into(),
-        };
+        let exchange = self.exchange(Method::DELETE, key, None, deadline, ctx);
+        let write = self.watched(key, Some(Asker::Reluctant), exchange, |whole| answer::of_delete(&whole)).await;
+        let write = write.unwrap_or_else(KaskWrite::from);
         self.delete.record(write.outcome(), begun.elapsed());
         write
+    }
+
+    /// Sends only if the breaker lets the asker, and tells it what came of it. No asker: sent in any case.
+    async fn watched<T: Says>(
+        &self,
+        key: &Key,
+        asker: Option<Asker>,
+        exchange: impl Future<Output = Result<Whole, Fault>>,
+        of: impl FnOnce(Whole) -> T,
+    ) -> Result<T, Fault> {
+        let pass = match asker.map(|asker| self.breaker.ask(subject(key), asker)) {
+            Some(None) => return Err(Fault::new(Certainty::NotSent, "away", "it has not answered for a while")),
+            Some(pass) => pass,
+            None => None,
+        };
+        let ended = exchange.await.map(of);
+        let outcome = match &ended {
+            Ok(answer) => answer.says(),
+            Err(fault) => fault.error.says(),
+        };
+        match pass {
+            Some(pass) => pass.tell(outcome),
+            None if outcome == Outcome::Answered => self.breaker.answered(),
+            None => {}
+        }
+        ended
     }
 
     /// One request and its whole answer. Dropping the future, as the deadline does, closes the connection it is on.

@@ -2,7 +2,8 @@
 //!
 //! A call never waits past its deadline, and is never sent twice, except a script that Redis said it does not know. While no
 //! connection is up calls are turned away at once, apart from those that find the very first attempt, or the one after a
-//! connection that had lived well, under way: they wait for it within their deadline.
+//! connection that had lived well, under way: they wait for it within their deadline. A Redis that takes connections and says nothing
+//! would cost each call its whole deadline; there a breaker turns them away as soon as a few have waited in vain.
 mod greeter;
 mod life;
 mod link;
@@ -10,13 +11,15 @@ mod script;
 mod url;
 pub mod value;
 
+use super::breaker::{Asker, LiveBreaker, Outcome, Rules, Standing};
 use super::metrics::OpMetrics;
 pub use greeter::{Greeter, Greeting, Newcomer};
 use link::{Link, State};
 use redis::{Cmd, Pipeline, RedisError, Value};
 pub use script::Script;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::{borrow::Cow, fmt, future::Future};
+use std::{borrow::Cow, fmt, future::Future, time::Duration};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,10 @@ pub use url::{RedisUrl, RedisUrlFault};
 pub const IN_FLIGHT_MAX: usize = 1024;
 /// So much of a server's error text is kept, in characters.
 const DETAIL_CHARS_MAX: usize = 200;
+/// One thread answers all keys, in order: whoever waits in vain waits for what all wait for. A healthy Redis's longest pauses are shorter
+/// than this silence, and a probe comes with every look at the outbox.
+const AWAY: Rules =
+    Rules { subjects: 3, subjects_if_mixed: 3, silence: Duration::from_millis(300), wait: Duration::from_millis(100) };
 /// The metric labels of [`RedisFailure`], and of success.
 const OUTCOMES: [&str; 5] = ["ok", "refused", "timeout", "away", "lost"];
 
@@ -55,7 +62,7 @@ impl RedisFailure {
 }
 
 /// A script's reply, and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     pub value: Value,
     /// Of the connection, as its greeter called it; empty where nobody greets.
@@ -73,6 +80,9 @@ pub struct Shard {
     /// Ends the keeper of the connection; `None` while closed.
     keeper: Mutex<Option<CancellationToken>>,
     places: Semaphore,
+    breaker: Arc<LiveBreaker>,
+    /// Tells calls apart, for the breaker.
+    calls: AtomicU64,
     /// Made when a script is first called; a stash has about a dozen, and scripts are static, so this does not grow.
     scripts: arc_swap::ArcSwap<Vec<(&'static str, Arc<OpMetrics>)>>,
     command: OpMetrics,
@@ -97,6 +107,8 @@ impl Shard {
             greeter: OnceLock::new(),
             keeper: Mutex::default(),
             places: Semaphore::new(IN_FLIGHT_MAX),
+            breaker: Arc::new(LiveBreaker::new(AWAY, stash, Some(name))),
+            calls: AtomicU64::new(0),
             scripts: arc_swap::ArcSwap::default(),
             command: of("command"),
             pipeline: of("pipeline"),
@@ -115,7 +127,8 @@ impl Shard {
             let closed = CancellationToken::new();
             self.state.send_replace(State::Connecting);
             let (name, url, greeter) = (self.name.clone(), self.url.clone(), self.greeter.get().cloned());
-            tokio::spawn(link::keep(name, url, greeter, self.state.clone(), closed.clone()));
+            let (state, breaker) = (self.state.clone(), self.breaker.clone());
+            tokio::spawn(link::keep(name, url, greeter, state, breaker, closed.clone()));
             *keeper = Some(closed);
         }
     }
@@ -139,6 +152,16 @@ impl Shard {
     /// Whether there is a connection that answered when it was made and has not been found dead since.
     pub fn is_up(&self) -> bool {
         self.state.borrow().live().is_some()
+    }
+
+    /// Whether there is a connection, and Redis does not count as away.
+    pub fn answers(&self) -> bool {
+        self.is_up() && self.breaker.standing() == Standing::Closed
+    }
+
+    /// Whether Redis counts as away.
+    pub fn breaker(&self) -> &LiveBreaker {
+        &self.breaker
     }
 
     /// Why there is no connection; `None` while there is one. For people.
@@ -174,7 +197,7 @@ impl Shard {
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
     pub async fn command(&self, cmd: Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
         let begun = Instant::now();
-        let result = self.send(deadline, |_| Cow::Borrowed(&cmd)).await.map(|told| told.value);
+        let result = self.send(Asker::Reluctant, deadline, |_| Cow::Borrowed(&cmd)).await.map(|told| told.value);
         self.command.record(outcome(&result), begun.elapsed());
         result
     }
@@ -188,7 +211,9 @@ impl Shard {
         let begun = Instant::now();
         let (offset, count) = if cmds.is_transaction() { (cmds.len() + 1, 1) } else { (0, cmds.len()) };
         let result = self
-            .call(deadline, async |link| link.connection.clone().send_packed_commands(&cmds, offset, count).await)
+            .call(Asker::Reluctant, deadline, async |link| {
+                link.connection.clone().send_packed_commands(&cmds, offset, count).await
+            })
             .await;
         self.pipeline.record(outcome(&result), begun.elapsed());
         result
@@ -203,15 +228,78 @@ impl Shard {
         args: &[&[u8]],
         deadline: Instant,
     ) -> Result<Told, RedisFailure> {
+        self.script_as(Asker::Reluctant, script, keys, args, deadline).await
+    }
+
+    /// As [`Shard::script`], for who can afford to find out that Redis is still away.
+    pub async fn script_as(
+        &self,
+        asker: Asker,
+        script: &'static Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<Told, RedisFailure> {
         let begun = Instant::now();
         // Boxed: the future is large, and every read holds a place for it, though most never come here.
-        let result = Box::pin(self.evalsha(script, keys, args, deadline)).await;
+        let result = Box::pin(self.evalsha(asker, script, keys, args, deadline)).await;
         self.metrics_of(script.name).record(outcome(&result), begun.elapsed());
+        result
+    }
+
+    /// A script for several keys in one go, and one result for each call, given as KEYS and ARGV. As with [`Shard::script`]
+    /// only those that surely did not run are sent once more.
+    pub async fn script_many<K: AsRef<[u8]>, const N: usize>(
+        &self,
+        script: &'static Script,
+        calls: Vec<([K; N], Vec<Vec<u8>>)>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Told, RedisFailure>>, RedisFailure> {
+        let all: Vec<usize> = (0..calls.len()).collect();
+        let mut answers = self.send_many(script, &calls, &all, deadline).await?;
+        let unknown = |answer: &Result<Told, RedisFailure>| matches!(answer, Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT");
+        let again: Vec<usize> = (0..answers.len()).filter(|i| unknown(&answers[*i])).collect();
+        if again.is_empty() {
+            return Ok(answers);
+        }
+        let late = match self.load(Asker::Reluctant, script, deadline).await {
+            Ok(()) => self.send_many(script, &calls, &again, deadline).await,
+            Err(failure) => Err(failure),
+        };
+        let late = late.unwrap_or_else(|failure| vec![Err(failure); again.len()]);
+        for (i, answer) in again.into_iter().zip(late) {
+            answers[i] = answer;
+        }
+        Ok(answers)
+    }
+
+    /// Those of `calls` that `which` names.
+    async fn send_many<K: AsRef<[u8]>, const N: usize>(
+        &self,
+        script: &'static Script,
+        calls: &[([K; N], Vec<Vec<u8>>)],
+        which: &[usize],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Told, RedisFailure>>, RedisFailure> {
+        let begun = Instant::now();
+        let result = self.call(Asker::Reluctant, deadline, async |link| {
+            let mut asked = Pipeline::with_capacity(which.len());
+            for (keys, args) in which.iter().map(|i| &calls[*i]) {
+                let (keys, args) = (keys.each_ref().map(AsRef::as_ref), args.iter().map(Vec::as_slice));
+                asked.add_command(script.call(&keys, &args.collect::<Vec<_>>(), &link.name));
+            }
+            let answers = link.connection.clone().send_packed_commands(&asked, 0, which.len()).await?;
+            let told = |value| done(value).map(|value| Told { value, name: link.name.clone() });
+            Ok(answers.into_iter().map(told).collect())
+        });
+        let result = result.await;
+        self.pipeline.record(outcome(&result), begun.elapsed());
         result
     }
 
     async fn evalsha(
         &self,
+        asker: Asker,
         script: &Script,
         keys: &[&[u8]],
         args: &[&[u8]],
@@ -219,21 +307,31 @@ impl Shard {
     ) -> Result<Told, RedisFailure> {
         // Each time by the name of the connection that is there then.
         let call = |name: &str| Cow::Owned(script.call(keys, args, name));
-        match self.send(deadline, call).await {
+        match self.send(asker, deadline, call).await {
             Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT" => {}
             result => return result,
         }
-        match self.send(deadline, |_| Cow::Owned(script.load())).await {
-            Ok(_) => self.send(deadline, call).await,
+        self.load(asker, script, deadline).await?;
+        self.send(asker, deadline, call).await
+    }
+
+    /// Makes a script known. Whatever becomes of this, the script itself was not sent.
+    async fn load(&self, asker: Asker, script: &Script, deadline: Instant) -> Result<(), RedisFailure> {
+        match self.send(asker, deadline, |_| Cow::Owned(script.load())).await {
+            Ok(_) => Ok(()),
             Err(refused @ RedisFailure::Refused { .. }) => Err(refused),
-            // Whatever became of the load, the script itself was not sent again.
             Err(failure) => Err(RedisFailure::Away { detail: format!("the script could not be loaded: {failure}") }),
         }
     }
 
     /// `cmd` is made from the name of the connection that it goes out on.
-    async fn send<'c>(&self, deadline: Instant, cmd: impl Fn(&str) -> Cow<'c, Cmd>) -> Result<Told, RedisFailure> {
-        let sent = self.call(deadline, async |link| {
+    async fn send<'c>(
+        &self,
+        asker: Asker,
+        deadline: Instant,
+        cmd: impl Fn(&str) -> Cow<'c, Cmd>,
+    ) -> Result<Told, RedisFailure> {
+        let sent = self.call(asker, deadline, async |link| {
             let value = link.connection.clone().send_packed_command(&cmd(&link.name)).await?;
             Ok(Told { value, name: link.name.clone() })
         });
@@ -244,18 +342,33 @@ impl Shard {
     }
 
     /// The bounds and the outcomes that all calls share.
-    async fn call<T, F>(&self, deadline: Instant, send: impl FnOnce(Arc<Link>) -> F) -> Result<T, RedisFailure>
+    async fn call<T, F>(
+        &self,
+        asker: Asker,
+        deadline: Instant,
+        send: impl FnOnce(Arc<Link>) -> F,
+    ) -> Result<T, RedisFailure>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
         let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
         let _place = self.places.try_acquire().map_err(|_| away("too many calls are under way"))?;
-        let link = self.link(deadline).await?;
+        let Some(pass) = self.breaker.ask(self.calls.fetch_add(1, Ordering::Relaxed), asker) else {
+            return Err(away(&self.why_down().unwrap_or_else(|| "it does not answer".to_owned())));
+        };
+        let link = match self.link(deadline).await {
+            Ok(link) => link,
+            Err(failure) => {
+                let retired = matches!(*self.state.borrow(), State::Closed);
+                pass.tell(if retired { Outcome::Nothing } else { Outcome::Failed });
+                return Err(failure);
+            }
+        };
         if Instant::now() >= deadline {
             return Err(away("the deadline had passed"));
         }
         let waiting = link.waiting();
-        match timeout_at(deadline, send(link.clone())).await {
+        let ended = match timeout_at(deadline, send(link.clone())).await {
             Ok(Ok(value)) => {
                 waiting.answered();
                 Ok(value)
@@ -269,7 +382,10 @@ impl Shard {
             // written from one that was.
             Ok(Err(error)) => Err(RedisFailure::Lost { detail: error.category().to_owned() }),
             Err(_) => Err(RedisFailure::Timeout),
-        }
+        };
+        let answered = matches!(ended, Ok(_) | Err(RedisFailure::Refused { .. }));
+        pass.tell(if answered { Outcome::Answered } else { Outcome::Failed });
+        ended
     }
 
     async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisFailure> {
@@ -323,6 +439,14 @@ impl Drop for Shard {
 fn refused(code: Option<&str>, detail: Option<&str>) -> RedisFailure {
     let bounded = |text: Option<&str>| text.unwrap_or_default().chars().take(DETAIL_CHARS_MAX).collect();
     RedisFailure::Refused { code: bounded(code), detail: bounded(detail) }
+}
+
+/// An error in a pipeline stands in its answer's place.
+fn done(value: Value) -> Result<Value, RedisFailure> {
+    match value {
+        Value::ServerError(error) => Err(RedisFailure::refused(&error)),
+        value => Ok(value),
+    }
 }
 
 fn outcome<T>(result: &Result<T, RedisFailure>) -> &'static str {

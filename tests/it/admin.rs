@@ -69,6 +69,13 @@ async fn status_tells_phase_shards_and_reads() {
     ] {
         assert_eq!(stash[name], expected, "{name} in {status:#}");
     }
+    let minute = &stash["traffic"]["minute"];
+    for (name, expected) in [("kask", 0), ("redis", 1), ("none", 1), ("fallbacks", 1), ("kask_errors", 0)] {
+        assert_eq!(minute[name], expected, "{name} in {status:#}");
+    }
+    assert!(minute["over_ms"].as_u64().is_some_and(|ms| ms < 60_000), "no longer than decant has run: {minute}");
+    let traffic = decant.get("/v1/stashes/echoseen/traffic").await.json();
+    assert_eq!((&traffic["hour"]["redis"], &traffic["slots"][0]["redis"]), (&json!(1), &json!(1)), "{traffic:#}");
     let shard = &stash["shards"][0];
     let address = format!("127.0.0.1:{}/0", stage.redis.port);
     assert_eq!((&shard["name"], &shard["address"], &shard["up"]), (&json!("main"), &json!(address), &json!(true)));
@@ -155,25 +162,48 @@ async fn a_key_is_shown_as_both_tiers_hold_it() {
     assert!(seen["redis"]["ttl_ms"].as_u64().is_some_and(|ms| ms <= 3_600_000), "{seen:#}");
     assert_eq!((&seen["kask"]["value"]["raw"], &seen["record"]), (&json!("JSON..{\"a\":[1,true]}"), &json!(null)));
     assert_eq!((&seen["shard"], &seen["remembered_delete"]), (&json!("main"), &json!(false)));
+    assert_eq!((&seen["redis"]["written"]["by"], &seen["explanation"]), (&json!("ttl"), &json!(null)));
+    let now = decant::stash::mover::unix_ms();
+    assert!(now - seen["redis"]["written"]["unix_ms"].as_u64().unwrap() < 60_000, "{seen:#}");
 
     let mut redis = stage.redis.client();
     redis.req("SET", &["only", "O:8:\"stdClass\":0:{}"]);
     let only = decant.inspect("only").await;
     assert_eq!(only["comparison"]["result"], "only in Redis");
     assert!(only["comparison"]["why"].as_str().unwrap().contains("(object)"), "{only:#}");
+    assert!(only["explanation"].as_str().unwrap().contains("it is never copied"), "{only:#}");
+    redis.req("SET", &["echo", "s:14:\"20191018142328\";"]);
+    let echo = decant.inspect("echo").await;
+    assert_eq!(
+        (&echo["redis"]["written"]["at"], &echo["redis"]["written"]["by"]),
+        (&json!("2019-10-18T14:23:28.000Z"), &json!("value"))
+    );
+    assert!(echo["explanation"].as_str().unwrap().contains("nothing has copied it yet"), "{echo:#}");
     redis.req("RPUSH", &["list", "x"]);
     assert!(decant.inspect("list").await["comparison"]["why"].as_str().unwrap().contains("holds a list"));
     redis.req("SET", &[&key, "43"]);
-    assert_eq!(decant.inspect(&key).await["comparison"]["result"], "different");
+    let different = decant.inspect(&key).await;
+    assert_eq!(different["comparison"]["result"], "different");
+    assert!(different["explanation"].as_str().unwrap().contains("past decant"), "{different:#}");
+    // Kask's body was not written by RESTBagOStuff, but it would read the same from it.
+    decant.write("spelled", "JSON..[1, 2]").await;
+    let spelled = decant.until("/v1/stashes/echoseen/keys/spelled", |seen| seen["record"].is_null()).await.json();
+    assert_eq!(
+        (&spelled["comparison"]["result"], &spelled["kask"]["value"]["raw"]),
+        (&json!("equal"), &json!("JSON..[1, 2]"))
+    );
+    assert!(spelled["comparison"]["why"].as_str().unwrap().contains("spelled differently"), "{spelled:#}");
     assert_eq!(decant.inspect("nowhere").await["comparison"]["result"], "in neither");
     // A delete that Kask has not seen yet, as its script leaves it.
     redis.req("HSET", &["decant|echoseen|record|gone", "direction", "kask", "generation", "9", "newest", "delete"]);
     redis.req("HSET", &["decant|echoseen|record|gone", "0000000000000000000000000000000b", "damaged 5"]);
+    let told = "1700000000000 5 kask Kask refused: 400\ngone";
+    redis.req("HSET", &["decant|echoseen|damaged", "0000000000000000000000000000000b", told]);
     let gone = decant.inspect("gone").await;
     assert_eq!((&gone["remembered_delete"], &gone["record"]["generation"]), (&json!(true), &json!(9)));
     assert_eq!(
         gone["record"]["intents"][0],
-        json!({ "id": "0000000000000000000000000000000b", "age_ms": null, "tries": 5 })
+        json!({ "id": "0000000000000000000000000000000b", "age_ms": null, "tries": 5, "reason": "Kask refused: 400" })
     );
     for (key, status) in [("a/b", 400), ("%", 400), ("", 400), ("%FF", 400)] {
         assert_eq!(decant.get(&format!("/v1/stashes/echoseen/keys/{key}")).await.status, status, "{key}");

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["admin", "preflight"],
     &["stash"],
     &["scan"],
-    &["outbox", "kask_server"],
+    &["outbox", "kask_server", "fleet"],
     &["dialect", "tier"],
     &["http", "telemetry"],
     &["config", "protocol"],

@@ -48,11 +48,16 @@ pub struct Liar {
     pub hung_up: mpsc::UnboundedReceiver<usize>,
 }
 
-type Script = Arc<dyn Fn(usize) -> Act + Send + Sync>;
+type Script = Arc<dyn Fn(usize, &Seen) -> Act + Send + Sync>;
 
 impl Liar {
     /// `script` takes the number of the request, from 0, over all connections.
     pub async fn start(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Liar {
+        Liar::start_by(move |number, _| script(number)).await
+    }
+
+    /// As [`Liar::start`], with the request as it came.
+    pub async fn start_by(script: impl Fn(usize, &Seen) -> Act + Send + Sync + 'static) -> Liar {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -93,8 +98,9 @@ async fn serve(
     while let Some(request) = read_request(connection, stream).await? {
         let act = {
             let mut log = log.lock().unwrap();
+            let act = script(log.len(), &request);
             log.push(request);
-            script(log.len() - 1)
+            act
         };
         match act {
             Act::Say(bytes) => stream.write_all(&bytes).await?,

@@ -11,13 +11,13 @@ mod servers;
 mod stage;
 
 pub use compound::add_incr_merge_getmulti;
+pub use driver::{MediaWiki, Php, Store};
 pub use scenarios::{
     delete_deletes_both, json_refuses_objects_as_a_miss, redis_values_are_read_through_rest,
     rest_values_are_read_by_redis, thousand_random_round_trips,
 };
-pub use stage::Stage;
+pub use stage::{Stage, rawurlencode};
 
-use driver::{MediaWiki, Php};
 use servers::{Redis, Standin};
 use std::time::Duration;
 

@@ -3,11 +3,12 @@
 use crate::{redis_server::RedisServer, support::PATIENCE, whole::wait_until};
 use decant::{
     codec::{envelope::Serialization, key::Key, transcode::Transcoder},
+    config::Distribution,
     outbox::{Outbox, OutboxSettings},
     scan::{Counts, Glob, Place, Step, Walk, names_on},
     tier::{
         redis::{RedisUrl, Shard},
-        shards::{Distribution, ShardMap, ShardPlace},
+        shards::{ShardMap, ShardPlace},
     },
 };
 use std::{collections::HashMap, sync::Arc};
@@ -15,8 +16,7 @@ use tokio::time::Instant;
 
 async fn outbox(redis: &RedisServer, prefix: &str) -> Arc<Outbox> {
     let url = RedisUrl::parse(&redis.url()).unwrap();
-    let place = ShardPlace { name: "main".into(), address: url.address() };
-    let map = ShardMap::new(Distribution::Single, vec![place], prefix).unwrap();
+    let map = ShardMap::new(Distribution::Single, vec![ShardPlace::named("main")], prefix).unwrap();
     let shard = Arc::new(Shard::new("main", url, "stash"));
     shard.open();
     assert!(shard.wait_up(Instant::now() + PATIENCE).await, "{:?}", shard.why_down());

@@ -10,6 +10,7 @@ use crate::{
 use bytes::Bytes;
 use decant::{
     codec::{envelope::Serialization, key::Key, transcode::Transcoder},
+    config::Distribution,
     outbox::{Accepted, Outbox, OutboxSettings, Raised},
     phase::Phase,
     protocol::{
@@ -19,11 +20,39 @@ use decant::{
     },
     tier::{
         redis::{RedisUrl, Shard},
-        shards::{Distribution, ShardMap, ShardPlace},
+        shards::{ShardMap, ShardPlace},
     },
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
+
+#[tokio::test]
+async fn the_list_of_decants_is_bounded_and_forgets_who_is_gone() {
+    use decant::outbox::Announcement;
+    let redis = RedisServer::start();
+    let outbox = outbox(&redis, 1_000);
+    let until = || Instant::now() + Duration::from_secs(10);
+    outbox.shards()[0].wait_up(until()).await;
+    let says = |version| Announcement { version, store: "file".into(), decant: "0.1.0".into() };
+    let mut client = redis.client();
+    let mut set = |name: &str, value: &str| {
+        redis::cmd("HSET").arg("prefix:decant|stash|members").arg(name).arg(value).exec(&mut client).unwrap();
+    };
+    // Long gone; what is no announcement; and one that says it in a newer way.
+    set("gone", "1000 1 file 0.1.0");
+    set("odd", "nonsense");
+    let known = outbox.announce(0, "m0", &says(3), until()).await.unwrap();
+    assert_eq!(known.iter().map(|one| one.member.as_str()).collect::<Vec<_>>(), ["m0"]);
+    assert!(known[0].ms_ago < 10_000 && known[0].says == says(3), "{known:?}");
+    for n in 1..80 {
+        outbox.announce(0, &format!("m{n:02}"), &says(n), until()).await.unwrap();
+    }
+    let known = outbox.announce(0, "last", &says(9), until()).await.unwrap();
+    assert_eq!(known.len(), 64);
+    assert!(known.iter().any(|one| one.member == "last") && known.iter().all(|one| one.member != "m0"), "{known:?}");
+    let kept: usize = redis::cmd("HLEN").arg("prefix:decant|stash|members").query(&mut redis.client()).unwrap();
+    assert_eq!(kept, 64);
+}
 
 const CALLS: usize = 12_000;
 const KEYS: usize = 3;
@@ -32,8 +61,7 @@ const TRIES_MAX: u32 = crate::simulation::shard::TRIES_MAX;
 
 fn outbox(redis: &RedisServer, lease_ms: u64) -> Outbox {
     let url = RedisUrl::parse(&redis.url()).unwrap();
-    let place = ShardPlace { name: "main".into(), address: url.address() };
-    let map = ShardMap::new(Distribution::Single, vec![place], "prefix:").unwrap();
+    let map = ShardMap::new(Distribution::Single, vec![ShardPlace::named("main")], "prefix:").unwrap();
     let shard = Arc::new(Shard::new("main", url, "stash"));
     let settings = OutboxSettings { ttl_s: 1_000_000, lease_ms, tries_max: TRIES_MAX, look_max: 100_000 };
     let transcoder = Arc::new(Transcoder::new(Serialization::Json, None));
@@ -168,11 +196,19 @@ impl Pair {
                 "apply"
             }
             3 => {
-                assert_eq!(lua.read(&key, &fence, until).await, self.model.read(&key, &fence, now));
+                let read = match self.random.bool() {
+                    true => lua.read(&key, &fence, until).await,
+                    false => lua.read_many(0, std::slice::from_ref(&key), &fence, until).await.remove(0),
+                };
+                assert_eq!(read, self.model.read(&key, &fence, now));
                 "read"
             }
             4..6 => {
-                assert_eq!(lua.take(&key, &fence, intent, until).await, self.model.take(&key, &fence, intent, now));
+                let taken = match self.random.bool() {
+                    true => lua.take(&key, &fence, intent, until).await,
+                    false => lua.take_many(0, &[(key.clone(), intent)], &fence, until).await.remove(0),
+                };
+                assert_eq!(taken, self.model.take(&key, &fence, intent, now));
                 "take"
             }
             _ => {
@@ -192,7 +228,10 @@ impl Pair {
         let (lua, model) = (&self.members[0].lua, &mut self.model);
         self.done.push(match self.random.u8(..7) {
             0..2 => {
-                let settled = lua.settle(&key, intent, generation, until).await;
+                let settled = match self.random.bool() {
+                    true => lua.settle(&key, intent, generation, until).await,
+                    false => lua.settle_many(0, &[(key.clone(), intent, generation)], until).await.remove(0),
+                };
                 same(settled, accepted, || model.settle(&key, intent, generation, now));
                 "settle"
             }

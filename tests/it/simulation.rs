@@ -35,6 +35,8 @@ pub enum Fault {
     Error,
     /// Kask does not answer a read.
     KaskGet,
+    /// Kask counts as away, rightly or not.
+    KaskAway,
     /// A task or a decant sleeps, up to several leases.
     Stall,
     /// Redis evicts a value.

@@ -1,6 +1,7 @@
 //! A shard against a real redis-server, and against one that misbehaves.
 
 use crate::redis_server::RedisServer;
+use decant::tier::breaker::Standing;
 use decant::tier::redis::{IN_FLIGHT_MAX, RedisFailure, RedisUrl, Script, Shard, value};
 use redis::{Value, cmd};
 use std::sync::{Arc, Mutex};
@@ -66,6 +67,35 @@ async fn a_script_is_loaded_when_redis_does_not_know_it() {
     assert!(!stats.contains("cmdstat_eval:"), "{stats}");
 }
 
+/// Also where Redis does not know the script: only the calls that did not run are sent once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_runs_for_many_keys_in_one_go() {
+    static ODD: Script = Script::new(
+        "odd",
+        "if redis.call('TYPE', KEYS[1])['ok'] == 'hash' then return redis.call('SCRIPT', 'x') end return redis.call('INCR', KEYS[1])",
+    );
+    let server = RedisServer::start();
+    redis::cmd("HSET").arg("2").arg("f").arg("v").exec(&mut server.client()).unwrap();
+    let shard = up(&server.url()).await;
+    let calls = || (0..5).map(|i| ([i.to_string().into_bytes()], vec![b"unused".to_vec()])).collect::<Vec<_>>();
+    for round in 1..=3 {
+        if round == 3 {
+            redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
+        }
+        let answers = shard.script_many(&ODD, calls(), soon()).await.unwrap();
+        for (i, answer) in answers.into_iter().enumerate() {
+            match i {
+                2 => assert!(matches!(answer, Err(RedisFailure::Refused { .. })), "{answer:?}"),
+                _ => assert_eq!(answer.map(|told| told.value), Ok(Value::Int(round)), "call {i} ran once a round"),
+            }
+        }
+    }
+    assert_eq!(shard.script_many(&ODD, Vec::<([&[u8]; 1], _)>::new(), soon()).await, Ok(vec![]));
+    shard.close();
+    let away = shard.script_many(&ODD, calls(), within(50)).await;
+    assert!(matches!(away, Err(RedisFailure::Away { .. })), "{away:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_restarts_is_connected_to_again() {
     let mut server = RedisServer::start();
@@ -96,7 +126,7 @@ async fn a_redis_that_hangs_costs_the_deadline_and_then_nothing() {
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(400), "{took:?}");
     assert!(shard.is_up(), "one slow call is no outage");
-    // Still hanging after a second: the connection is dropped, and calls are not sent any more.
+    // A few more, and it counts as away: calls are not sent any more. After a second the connection is dropped.
     let mut last = Err(RedisFailure::Timeout);
     while last == Err(RedisFailure::Timeout) {
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -105,7 +135,13 @@ async fn a_redis_that_hangs_costs_the_deadline_and_then_nothing() {
     assert!(matches!(last, Err(RedisFailure::Away { .. })), "{last:?}");
     server.sigcont();
     assert!(shard.wait_up(soon()).await, "{:?}", shard.why_down());
-    shard.command(cmd("INCR").arg("n").take(), soon()).await.unwrap();
+    // One that may be the probe, where nobody else asks: it is away for a moment longer.
+    let again = soon();
+    while shard.command(cmd("INCR").arg("n").take(), soon()).await.is_err() {
+        assert!(Instant::now() < again);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(shard.breaker().standing(), Standing::Closed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

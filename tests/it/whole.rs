@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -22,7 +23,13 @@ pub const BASE: &str = "/echoseen/v1/";
 /// How a decant is to be set up.
 #[derive(Clone)]
 pub struct Setup {
+    /// The program: a mutated one, perhaps.
+    pub decant: PathBuf,
     pub redis_url: String,
+    /// Names of the shards, and the lines of each; none: one, at `redis_url`.
+    pub shards: Vec<(String, String)>,
+    /// More lines for `[stash.echoseen.redis]`.
+    pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
     pub phase: &'static str,
@@ -39,7 +46,10 @@ pub struct Setup {
 impl Setup {
     pub fn new(redis: &RedisServer, phase: &'static str) -> Setup {
         Setup {
+            decant: env!("CARGO_BIN_EXE_decant").into(),
             redis_url: redis.url(),
+            shards: Vec::new(),
+            redis: String::new(),
             kask_url: None,
             phase,
             serialization: "json",
@@ -54,7 +64,10 @@ impl Setup {
     /// `kask-only` after Redis is gone for good: no `[redis]` at all.
     pub fn without_redis() -> Setup {
         Setup {
+            decant: env!("CARGO_BIN_EXE_decant").into(),
             redis_url: String::new(),
+            shards: Vec::new(),
+            redis: String::new(),
             kask_url: None,
             phase: "kask-only",
             serialization: "json",
@@ -71,6 +84,16 @@ impl Setup {
         Setup { kask_url: Some(kask.url()), ..self }
     }
 
+    /// On several servers, as `shard01`, `shard02` and so on, which is also what is hashed.
+    pub fn with_shards(self, servers: &[&RedisServer], distribution: &str) -> Setup {
+        let shards = servers
+            .iter()
+            .enumerate()
+            .map(|(i, server)| (format!("shard{:02}", i + 1), format!("url = \"{}\"\n", server.url())));
+        let redis = format!("{}distribution = \"{distribution}\"\n", self.redis);
+        Setup { shards: shards.collect(), redis, ..self }
+    }
+
     fn config(&self, dir: &TempDir) -> String {
         let kask = match &self.kask_url {
             None => "embedded = true".to_owned(),
@@ -81,9 +104,13 @@ impl Setup {
             std::fs::write(&path, key).unwrap();
             format!("hmac_key_file = \"{}\"", path.display())
         });
-        let redis = match self.redis_url.as_str() {
-            "" => String::new(),
-            url => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n"),
+        let redis = match (self.redis_url.as_str(), self.shards.as_slice()) {
+            ("", []) => String::new(),
+            (url, []) => format!("[stash.echoseen.redis]\nurl = \"{url}\"\n{}", self.redis),
+            (_, shards) => {
+                let of = |(name, lines): &(String, String)| format!("[stash.echoseen.redis.shards.{name}]\n{lines}");
+                format!("[stash.echoseen.redis]\n{}{}", self.redis, shards.iter().map(of).collect::<String>())
+            }
         };
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
@@ -102,6 +129,7 @@ impl Setup {
 
 /// A running `decant serve`. Killed when dropped.
 pub struct Whole {
+    program: PathBuf,
     child: Child,
     pub data: SocketAddr,
     pub admin: SocketAddr,
@@ -124,8 +152,8 @@ impl Whole {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("proxy.toml"), setup.config(&dir)).unwrap();
         let log = Arc::default();
-        let (child, data, admin) = spawn(&dir, &log);
-        Whole { child, data, admin, dir, log }
+        let (child, data, admin) = spawn(&setup.decant, &dir, &log);
+        Whole { program: setup.decant.clone(), child, data, admin, dir, log }
     }
 
     /// As `kill -9`.
@@ -142,7 +170,7 @@ impl Whole {
 
     /// As [`Whole::restart`], but the tiers may be away.
     pub fn restart_unserved(&mut self) {
-        (self.child, self.data, self.admin) = spawn(&self.dir, &self.log);
+        (self.child, self.data, self.admin) = spawn(&self.program, &self.dir, &self.log);
     }
 
     /// Until it serves: the phase is confirmed.
@@ -268,17 +296,14 @@ impl Drop for Whole {
     }
 }
 
-fn spawn(dir: &TempDir, log: &Arc<Mutex<Vec<String>>>) -> (Child, SocketAddr, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_decant"))
-        .args(["serve", "--announce", "--config", utf8(&dir.path().join("proxy.toml"))])
-        // What tells the tests what to do is not decant's, and it refuses what it does not know.
-        .env_remove("DECANT_FAULT_SEED")
-        .env_remove("DECANT_SOAK_MINUTES")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+fn spawn(program: &Path, dir: &TempDir, log: &Arc<Mutex<Vec<String>>>) -> (Child, SocketAddr, SocketAddr) {
+    let mut command = Command::new(program);
+    command.args(["serve", "--announce", "--config", utf8(&dir.path().join("proxy.toml"))]);
+    // What tells the tests what to do is not decant's, and it refuses what it does not know.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DECANT_")) {
+        command.env_remove(name);
+    }
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (out, log) = (BufReader::new(child.stdout.take().unwrap()), log.clone());
     std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line)));
     let mut err = BufReader::new(child.stderr.take().unwrap());

@@ -5,7 +5,7 @@ use crate::{
     codec::key::Key,
     phase::{Phase, Sequencer},
     protocol::{Belief, World, copy::Ended, heal::heal, world::Refusal},
-    stash::Stash,
+    stash::{Stash, pace::Pace},
 };
 use std::{
     sync::{
@@ -130,16 +130,18 @@ impl Stash {
             return false;
         }
         let Some(outbox) = &self.site.world.outbox else { return false };
-        if !outbox.shards().iter().any(|shard| shard.is_up()) {
+        // What is healed is what Kask holds: without Kask nothing can be.
+        if !outbox.shards().iter().any(|shard| shard.answers()) || self.pace() == Pace::WithoutKask {
             return false;
         }
         let ripe = alone.ripe(belief.fence.version, Duration::from_millis(self.site.settings.lease));
         let away: Arc<Vec<AtomicBool>> =
-            Arc::new(outbox.shards().iter().map(|shard| AtomicBool::new(!shard.is_up())).collect());
+            Arc::new(outbox.shards().iter().map(|shard| AtomicBool::new(!shard.answers())).collect());
         let places = Arc::new(Semaphore::new(HEALS_AT_ONCE));
         let mut healing = JoinSet::new();
         for ripe in ripe {
-            let Ok(place) = places.clone().acquire_owned().await else { break };
+            let needed = if self.pace() == Pace::Many { 1 } else { HEALS_AT_ONCE };
+            let Ok(place) = places.clone().acquire_many_owned(needed as u32).await else { break };
             let shard = self.site.world.shard_of(&ripe.key);
             if stop.is_cancelled() {
                 break;

@@ -5,7 +5,7 @@ use crate::{
     phase::{
         Phase,
         guard::{self, Figures, Guard},
-        record::{PhaseRecord, State},
+        record::{Measured, PhaseRecord, State},
     },
     stash::alone::Promise,
 };
@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Mover {
-    /// Begins a move, or says why not. It is settled later: see [`Mover::record`].
+    /// Begins a move, or says why not. It is settled later: see [`Mover::shown`].
     pub async fn move_to(&self, request: MoveRequest) -> Result<Moved, MoveFault> {
-        let mut slot = self.record.lock().await;
-        let record = slot.as_ref().ok_or(MoveFault::Starting)?;
+        let _one = self.changing.lock().await;
+        let record = &*self.store.record().filter(|_| self.shown().is_some()).ok_or(MoveFault::Starting)?;
         self.may_move(record, &request)?;
         let mut figures = self.figures(record, &request).await?;
         let (mut guards, mut next) = self.weigh(record, &request, &figures)?;
@@ -29,8 +29,7 @@ impl Mover {
             figures.written_alone = self.stash.site.world.alone.why_unclean();
             (guards, next) = self.weigh(record, &request, &figures)?;
         }
-        self.file.append(&next)?;
-        self.file.store(&next)?;
+        self.store.begin(next.clone()).await?;
         tracing::info!(
             stash = self.stash.name,
             from = record.phase.name(),
@@ -40,7 +39,6 @@ impl Mover {
             forced = next.forced,
             "a move has begun"
         );
-        *slot = Some(next.clone());
         self.believe(&next);
         if let Some(promise) = promise {
             promise.keep();
@@ -61,7 +59,12 @@ impl Mover {
         if !passed && !request.force {
             return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
         }
-        Ok((guards, self.next_record(record, request, !passed)))
+        let next = PhaseRecord {
+            forced: !passed,
+            guards: guards.iter().map(Measured::from).collect(),
+            ..self.next_record(record, request)
+        };
+        Ok((guards, next))
     }
 
     /// Before the fence is raised: it cannot stop a decant that cannot reach Redis.
@@ -94,17 +97,19 @@ impl Mover {
         Ok(())
     }
 
-    fn next_record(&self, record: &PhaseRecord, request: &MoveRequest, overridden: bool) -> PhaseRecord {
+    fn next_record(&self, record: &PhaseRecord, request: &MoveRequest) -> PhaseRecord {
         let now = unix_ms();
         PhaseRecord {
             stash: record.stash.clone(),
             phase: request.to,
+            from: Some(record.phase),
             version: record.version + 1,
             state: State::Moving,
             since_unix_ms: now,
             by: request.by.clone(),
             reason: request.reason.clone(),
-            forced: overridden,
+            forced: false,
+            guards: Vec::new(),
             member: self.member.clone(),
             kask_stale_since_unix_ms: match request.to {
                 Phase::RedisOnly => Some(now),

@@ -4,15 +4,14 @@ use super::{MoveFault, MoveRequest, Mover, unix_ms};
 use crate::{
     codec::key::Key,
     phase::{Phase, guard::Figures, record::PhaseRecord},
-    protocol::{
-        World,
-        world::{KaskGot, Millis},
-    },
     stash::sample,
+    tier::kask::KaskRead,
 };
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Kask's probe may take this long, in milliseconds.
-const PROBE_MS: Millis = 1_200;
+/// Kask's probe may take this long.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1_200);
 
 impl Mover {
     /// # Errors
@@ -40,8 +39,9 @@ impl Mover {
             }
         }
         let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
-        if let KaskGot::Error(why) = site.world.kask_get(&probe, site.world.now() + PROBE_MS).await {
-            figures.kask_fails = Some(why);
+        // An operator wants to know: also of a Kask that has counted as away so far.
+        if let KaskRead::Error(why) = site.world.kask.get_all_the_same(&probe, Instant::now() + PROBE_TIMEOUT).await {
+            figures.kask_fails = Some(why.to_string());
         }
         let wanted = matches!(
             (record.phase, request.to),

@@ -3,8 +3,9 @@
 use crate::{
     phase::{
         Phase,
+        file::RecordFault,
         guard::{Guard, NoStep},
-        record::{PhaseRecord, RecordFault},
+        record::PhaseRecord,
     },
     protocol::Fence,
 };

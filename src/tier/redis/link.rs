@@ -3,6 +3,7 @@
 use super::greeter::{Greeter, Newcomer};
 use super::life::Life;
 use super::url::{RedisUrl, Socket};
+use crate::tier::breaker::LiveBreaker;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use std::future::Future;
@@ -22,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Before the second attempt; doubled for each further one.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The longest wait between two attempts: a Redis that is back is used again within a second.
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A connection that ends sooner counts as a failed attempt, so that a server which closes at once is not dialled in a loop.
 const LIVED_WELL: Duration = Duration::from_secs(1);
 
@@ -108,12 +109,13 @@ struct Made {
     name: Arc<str>,
 }
 
-/// Keeps a connection to `url` until `closed` is cancelled. `shard` is for the log.
+/// Keeps a connection to `url` until `closed` is cancelled. `shard` is for the log; the breaker learns of every greeting.
 pub(super) async fn keep(
     shard: String,
     url: RedisUrl,
     greeter: Option<Arc<dyn Greeter>>,
     state: Arc<watch::Sender<State>>,
+    breaker: Arc<LiveBreaker>,
     closed: CancellationToken,
 ) {
     let keeping = async {
@@ -125,6 +127,7 @@ pub(super) async fn keep(
                     if failures > 0 {
                         tracing::info!(shard, address = %url, failures, "Redis answers again");
                     }
+                    breaker.answered();
                     let born = Instant::now();
                     let (ended, renewed) = run(&state, &closed, made).await;
                     let lived_well = renewed || born.elapsed() >= LIVED_WELL;
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn the_backoff_grows_to_its_bound() {
         assert_eq!(backoff(0, 0.0), Duration::ZERO);
-        assert_eq!([1, 2, 3].map(|n| backoff(n, 0.0).as_millis()), [50, 100, 200]);
+        assert_eq!([1, 2, 3, 4].map(|n| backoff(n, 0.0).as_millis()), [50, 100, 200, 400]);
         assert_eq!(backoff(7, 0.0), BACKOFF_MAX);
         assert_eq!(backoff(u32::MAX, 0.0), BACKOFF_MAX);
         assert_eq!(backoff(u32::MAX, 1.0), BACKOFF_MAX / 2);

@@ -71,9 +71,12 @@ async fn an_operator_sees_moves_and_inspects() {
     let back = ["--json", "phase", "set", "kask-first", "--reason", "r", "--by", "me", "--from", "redis-standby"];
     let (code, out, _) = run(&at, &back).await;
     assert_eq!((code, &one_document(&out)["record"]["state"]), (0, &json!("settled")), "{out}");
-    let (code, out, _) = run(&at, &["phase", "history"]).await;
+    let (code, out, _) = run(&at, &["phase", "history", "--short"]).await;
     assert_eq!((code, out.lines().count()), (0, 3), "{out}");
     assert!(out.lines().last().unwrap().ends_with("   3  kask-first     me: r"), "{out}");
+    let (code, out, _) = run(&at, &["phase", "history"]).await;
+    let overridden = "      overridden  sample_is_copied  1 of 1 sampled keys are missing or different in Kask\n";
+    assert!(code == 0 && out.contains(overridden) && out.contains("      ok          kask_answers "), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

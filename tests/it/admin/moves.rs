@@ -38,6 +38,7 @@ async fn a_move_is_recorded_settles_and_survives() {
         ("by", json!("me")),
         ("reason", json!("copied")),
         ("forced", json!(false)),
+        ("from", json!("kask-first")),
     ] {
         assert_eq!(record[name], expected, "{name}");
     }
@@ -50,6 +51,11 @@ async fn a_move_is_recorded_settles_and_survives() {
     let told: Vec<_> =
         history["history"].as_array().unwrap().iter().map(|r| (r["version"].clone(), r["phase"].clone())).collect();
     assert_eq!(told, [(json!(1), json!("kask-first")), (json!(2), json!("redis-standby"))]);
+    let measured: Vec<_> = guards
+        .iter()
+        .map(|guard| json!({ "name": guard["name"], "ok": guard["ok"], "figure": guard["figure"] }))
+        .collect();
+    assert_eq!(history["history"][1]["guards"], json!(measured), "the history keeps what was measured");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +122,11 @@ async fn a_failing_guard_refuses_and_force_overrides() {
     assert_eq!(decant.put(&asked).await.json()["record"]["forced"], true);
     asked["dry_run"] = json!(false);
     assert_eq!(decant.put(&asked).await.status, 200);
-    assert_eq!(decant.settled().await["forced"], true);
+    let record = decant.settled().await;
+    assert_eq!(record["forced"], true);
+    let overridden: Vec<_> = record["guards"].as_array().unwrap().iter().filter(|guard| guard["ok"] == false).collect();
+    assert_eq!(overridden.len(), 1, "{record:#}");
+    assert_eq!(overridden[0]["name"], "sample_is_copied");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

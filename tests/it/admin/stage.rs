@@ -12,19 +12,17 @@ use decant::{
         RedisUrl as ConfigUrl, Replication, Secret, Serialization, ShardConfig, StashConfig,
     },
     dialect::{About, Answer, Context, KeyValue as _, Operation, Verb},
+    fleet::FileStore,
     http::{Limits, serve},
     kask_server::{self, RedbStore},
     outbox::{Outbox, OutboxSettings},
-    phase::{
-        Phase,
-        record::{RecordFile, State},
-    },
+    phase::{Phase, file::RecordFile, record::State},
     protocol::{Belief, Beliefs, Fence},
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
         kask::KaskTier,
         redis::{RedisUrl, Shard},
-        shards::{self, ShardMap, ShardPlace},
+        shards::{ShardMap, ShardPlace},
     },
 };
 use serde_json::Value;
@@ -123,7 +121,12 @@ fn config(redis: &str, kask: &str, phase: Phase) -> StashConfig {
         shadow_share: 0.0,
         kask: KaskConfig { endpoint: KaskEndpoint::Url(kask.to_owned()), timeout: Duration::from_millis(1200) },
         redis: Some(RedisConfig {
-            shards: vec![ShardConfig { name: "main".into(), url: ConfigUrl::without_credentials(redis) }],
+            shards: vec![ShardConfig {
+                name: "main".into(),
+                hashed_as: "main".into(),
+                weight: 1,
+                url: ConfigUrl::without_credentials(redis),
+            }],
             distribution: Distribution::Single,
             prefix: String::new(),
             timeout: Duration::from_millis(400),
@@ -137,8 +140,7 @@ fn config(redis: &str, kask: &str, phase: Phase) -> StashConfig {
 fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskTracker) -> Arc<Mover> {
     let config = config(redis, kask, options.phase);
     let url = RedisUrl::parse(redis).unwrap();
-    let place = ShardPlace { name: "main".into(), address: url.address() };
-    let map = ShardMap::new(shards::Distribution::Single, vec![place], "").unwrap();
+    let map = ShardMap::new(Distribution::Single, vec![ShardPlace::named("main")], "").unwrap();
     let digest = map.digest().to_owned();
     let settings = OutboxSettings { ttl_s: 3600, lease_ms: 15_000, tries_max: 5, look_max: 10_000 };
     let transcoder = Arc::new(Transcoder::new(Codec::Json, None));
@@ -162,9 +164,11 @@ fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskT
         shards: 1,
         places_max: 100,
         tasks: tasks.clone(),
+        store: "file",
     };
     let file = RecordFile::new(state, "echoseen");
-    Mover::open(Stash::new(&config, parts), file, options.member.to_owned(), options.phase).unwrap()
+    let store = FileStore::open(file).unwrap();
+    Mover::new(Stash::new(&config, parts), store, options.member.to_owned(), options.phase)
 }
 
 /// One decant at work.

@@ -6,7 +6,8 @@
 //!
 //! Every read is held to what any client was told before it began, which is more than what its own client was told. One limit is
 //! stated by the product and counted here as excused: a decant that believes in a phase which reads Kask, and could not
-//! reach Redis, answers what Kask has, which can be older than a write whose copy had just failed.
+//! reach Redis, answers what Kask has, which can be older than a write whose copy had just failed. Once a move to `redis-standby` is over
+//! no such write is left: Redis is not needed there, and nothing is excused.
 
 use super::history::{Action, Epoch, Nanos, Op, Told, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +23,8 @@ pub enum Kind {
     Returned,
     /// A read answers a value that an acknowledged write follows.
     WentBack,
+    /// The same, and the write was its own client's.
+    WentBehindOwn,
     /// A read answers 404 though there must be a value.
     FalseMiss,
     /// A value that nobody wrote to this key since the last quiet.
@@ -34,6 +37,22 @@ pub enum Kind {
     NeverQuiet,
     /// A healthy decant on healthy tiers does not answer.
     NoAnswer,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 11] = [
+        Kind::TiersDiffer,
+        Kind::Lost,
+        Kind::Returned,
+        Kind::WentBack,
+        Kind::WentBehindOwn,
+        Kind::FalseMiss,
+        Kind::FromNowhere,
+        Kind::FalseExists,
+        Kind::FalseAdd,
+        Kind::NeverQuiet,
+        Kind::NoAnswer,
+    ];
 }
 
 /// One finding.
@@ -58,6 +77,8 @@ const NEVER: Nanos = Nanos::MAX;
 
 #[derive(Debug)]
 struct Write {
+    /// None: the value at first.
+    client: Option<usize>,
     value: Option<Value>,
     began: Nanos,
     acked: Option<Nanos>,
@@ -79,7 +100,7 @@ impl Writes {
                 *first = op.ended.min(*first);
             }
         }
-        let mut writes = vec![Write { value: initial, began: 0, acked: Some(0), done: 0, over: NEVER }];
+        let mut writes = vec![Write { client: None, value: initial, began: 0, acked: Some(0), done: 0, over: NEVER }];
         for op in ops {
             let value = match op.action {
                 Action::Get => continue,
@@ -93,7 +114,7 @@ impl Writes {
             };
             let first_seen = value.and_then(|value| seen.get(&value)).copied();
             let done = acked.into_iter().chain(first_seen).min().unwrap_or(NEVER);
-            writes.push(Write { value, began: op.began, acked, done, over: NEVER });
+            writes.push(Write { client: Some(op.client), value, began: op.began, acked, done, over: NEVER });
         }
         let mut acked: Vec<(Nanos, Nanos)> = writes.iter().filter_map(|w| Some((w.began, w.acked?))).collect();
         acked.sort_unstable();
@@ -112,6 +133,12 @@ impl Writes {
     /// Whether whoever asks from `began` to `ended` may be given a value that fits.
     fn may_be(&self, began: Nanos, ended: Nanos, fits: impl Fn(Option<Value>) -> bool) -> bool {
         self.0.iter().any(|w| fits(w.value) && w.began <= ended && w.over >= began)
+    }
+
+    /// Whether a write of `client`'s own, acknowledged before `at`, follows the one of `value`.
+    fn own_follows(&self, client: usize, value: Value, at: Nanos) -> bool {
+        let done = self.0.iter().find(|w| w.value == Some(value)).map_or(NEVER, |w| w.done);
+        self.0.iter().any(|w| w.client == Some(client) && w.acked.is_some_and(|acked| acked < at) && w.began > done)
     }
 }
 
@@ -149,8 +176,12 @@ fn check_one(epoch: &Epoch, writes: &Writes, op: &Op, verdict: &mut Verdict) -> 
             if writes.may_be(from, to, |v| v == Some(value)) {
                 return None;
             }
-            let gone = !writes.may_be(from, to, |v| v.is_some());
-            (if gone { Kind::Returned } else { Kind::WentBack }, format!("{value} is read"))
+            let kind = match writes.may_be(from, to, |v| v.is_some()) {
+                false => Kind::Returned,
+                true if writes.own_follows(op.client, value, from) => Kind::WentBehindOwn,
+                true => Kind::WentBack,
+            };
+            (kind, format!("{value} is read"))
         }
         (Action::Get, Told::Missing) if !writes.may_be(from, to, |v| v.is_none()) => {
             (Kind::FalseMiss, "404".to_owned())
@@ -168,7 +199,7 @@ fn check_one(epoch: &Epoch, writes: &Writes, op: &Op, verdict: &mut Verdict) -> 
     };
     // In the phases that always ask Redis before they say so, neither a miss nor an old value is excused.
     let trusts_kask: &[&str] = if kind == Kind::FalseMiss { &KASK_LEADS } else { &KASK_IS_READ };
-    if believes(epoch, op, trusts_kask) && !epoch.redis_was_reached(op) {
+    if believes(epoch, op, trusts_kask) && !epoch.redis_was_reached(op) && !epoch.only_in(&KASK_LEADS, op) {
         verdict.reads_excused += 1;
         return None;
     }
@@ -188,7 +219,7 @@ pub struct Left {
     pub key: usize,
     pub redis: Option<Value>,
     pub kask: Option<Value>,
-    /// Kask may lack what was written before it was written at all.
+    /// Kask may lack what was written before it was written at all, or was wiped. Where it is read first, reading fills it.
     pub may_lack: bool,
 }
 
@@ -204,7 +235,7 @@ pub fn check_left(epoch: &Epoch, phase: &str, left: Left, violations: &mut Vec<V
         say(Kind::Lost, format!("in {phase}, {left:?}"));
     }
     let compared = !matches!(phase, "redis-only" | "kask-only");
-    let lacks = left.kask.is_none() && left.may_lack && phase != "redis-standby";
+    let lacks = left.kask.is_none() && left.may_lack && phase == "dual-write";
     if compared && left.kask != left.redis && !lacks {
         say(Kind::TiersDiffer, format!("in {phase}, {left:?}"));
     }

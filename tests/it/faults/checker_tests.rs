@@ -7,7 +7,7 @@ use super::{
 use Action::{Add, Delete, Get, Set};
 use Told::{Done, Exists, Hit, Missing, Unknown};
 
-/// `(began, ended, action, told)` on one key through one decant.
+/// `(began, ended, action, told)` on one key through one decant, each of another client.
 type Line = (u64, u64, Action, Told);
 
 fn epoch_in(phase: &'static str, initial: Option<u64>, lines: &[Line]) -> Epoch {
@@ -29,7 +29,7 @@ fn epoch_in(phase: &'static str, initial: Option<u64>, lines: &[Line]) -> Epoch 
 }
 
 fn sample(at: u64, redis_failures: u64) -> Sample {
-    Sample { asked: at, answered: at, life: 0, redis_failures, version: 1 }
+    Sample { asked: at, answered: at, life: 0, redis_failures, version: 1, settled: false }
 }
 
 fn epoch(initial: Option<u64>, lines: &[Line]) -> Epoch {
@@ -145,8 +145,51 @@ fn what_is_left_must_be_the_newest_acknowledged_write_on_both_tiers() {
     let lacking = Left { key: 0, redis: Some(7), kask: None, may_lack: true };
     assert_eq!(check_left(&epoch(Some(7), &[]), "dual-write", lacking, &mut found), Some(7));
     assert!(found.is_empty(), "Kask may lack what was written before it was");
+    check_left(&epoch(Some(7), &[]), "kask-first", lacking, &mut found);
+    assert_eq!(found.iter().map(|v| v.kind).collect::<Vec<_>>(), [Kind::TiersDiffer], "it was read, and not copied");
+    found.clear();
     check_left(&epoch(Some(7), &[]), "redis-standby", lacking, &mut found);
     assert_eq!(found.iter().map(|v| v.kind).collect::<Vec<_>>(), [Kind::Lost, Kind::TiersDiffer]);
+}
+
+/// One client: what it was told counts for itself, whatever others do, and also where a tier that its phase does not need is away.
+#[test]
+fn a_client_never_reads_behind_its_own_write() {
+    let own = |lines: &[Line]| {
+        let mut epoch = epoch(Some(7), lines);
+        epoch.ops.iter_mut().for_each(|op| op.client = 3);
+        epoch
+    };
+    let set = (10, 20, Set(1), Done);
+    assert_eq!(kinds(&own(&[set, (30, 40, Get, Hit(7))])), [Kind::WentBehindOwn]);
+    assert_eq!(kinds(&own(&[set, (30, 40, Get, Missing)])), [Kind::FalseMiss]);
+    assert_eq!(kinds(&own(&[set, (30, 40, Get, Hit(1)), (50, 60, Get, Unknown(503)), (70, 80, Get, Hit(1))])), []);
+    assert_eq!(kinds(&own(&[(10, 20, Set(1), Unknown(503)), (30, 40, Get, Hit(7))])), [], "it was never acknowledged");
+    let mut beside = own(&[set, (30, 40, Get, Hit(2))]);
+    beside.ops.insert(0, Op { client: 4, action: Set(2), began: 5, ended: 15, ..beside.ops[0] });
+    assert_eq!(kinds(&beside), [], "another's write was under way beside it, and either may be the newer");
+    beside.ops[0].ended = 9;
+    beside.ops[0].began = 8;
+    assert_eq!(kinds(&beside), [Kind::WentBehindOwn]);
+}
+
+/// In `redis-standby` Redis is not needed: a read that goes back is excused only while the move there is not over.
+#[test]
+fn once_kask_alone_counts_nothing_is_excused() {
+    let judge = |line: Line, settled: bool, asked: &[Attempt]| {
+        let mut epoch = epoch_in("redis-standby", Some(7), &[(100, 120, Set(1), Done), line]);
+        epoch.attempts.extend(asked);
+        epoch.samples = vec![vec![Sample { settled, ..sample(200, 3) }, sample(500, 9)]];
+        kinds(&epoch)
+    };
+    let (old, miss) = ((300, 400, Get, Hit(7)), (300, 400, Get, Missing));
+    assert_eq!(judge(old, true, &[]), [Kind::WentBack]);
+    assert_eq!(judge(miss, true, &[]), [Kind::FalseMiss]);
+    assert_eq!(judge(old, false, &[]), [], "a copy to Kask may have failed, and only Redis knows");
+    let to = |phase| [Attempt { version: 2, phase, asked: 350 }];
+    assert_eq!(judge(old, true, &to("kask-first")), [], "there Redis is needed");
+    assert_eq!(judge(old, true, &to("kask-only")), [Kind::WentBack]);
+    assert_eq!(judge(old, true, &[Attempt { asked: 401, ..to("kask-first")[0] }]), [Kind::WentBack], "asked for later");
 }
 
 /// The excuse needs both: a phase that reads Kask, and a Redis that was not reached while the read was under way.

@@ -123,7 +123,15 @@ pub fn watch(stage: &Stage, decant: usize, stop: &AtomicBool) -> Vec<Sample> {
 fn sample(stage: &Stage, decant: usize) -> Option<Sample> {
     let (life, asked) = (stage.life(decant), stage.now());
     let redis_failures = stage.redis_failures(decant)?;
-    let version = stage.view(decant)?["version"].as_u64()?;
+    let view = stage.view(decant)?;
+    let (version, settled) = (view["version"].as_u64()?, decant == 0 && view["state"] == "settled");
     // Killed meanwhile: nobody knows which of its lives has answered what.
-    (stage.life(decant) == life).then(|| Sample { asked, answered: stage.now(), life, redis_failures, version })
+    (stage.life(decant) == life).then(|| Sample {
+        asked,
+        answered: stage.now(),
+        life,
+        redis_failures,
+        version,
+        settled,
+    })
 }

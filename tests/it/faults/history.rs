@@ -56,6 +56,8 @@ pub struct Sample {
     pub redis_failures: u64,
     /// It believes this version of the phase, or a newer one.
     pub version: u64,
+    /// The move to that version is over. Of the first decant only, the one that moves: others do not know.
+    pub settled: bool,
 }
 
 /// A move that was asked for, whatever came of it.
@@ -88,6 +90,15 @@ impl Epoch {
             (Some(before), Some(after)) => before.life == after.life && before.redis_failures == after.redis_failures,
             _ => false,
         }
+    }
+
+    /// Whether Kask was the store all the while, and complete: a move to one of `phases` was over before, and none away was asked for.
+    pub fn only_in(&self, phases: &[&str], op: &Op) -> bool {
+        let known = self.samples.first().into_iter().flatten();
+        let settled = known.filter(|sample| sample.settled && sample.answered <= op.began).map(|sample| sample.version);
+        let Some(since) = settled.max() else { return false };
+        let mut asked = self.attempts.iter().filter(|attempt| attempt.version >= since && attempt.asked <= op.ended);
+        asked.all(|attempt| phases.contains(&attempt.phase))
     }
 
     /// The phases that the decant may have believed in meanwhile.

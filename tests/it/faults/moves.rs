@@ -2,9 +2,12 @@
 //! made true before: Kask is emptied before it is written again, and everything is copied to it before Redis is not read any more.
 
 use super::{
+    bench::{Work, join},
     clients::Client,
-    history::{Action, Attempt, Nanos, Op, Told},
+    history::{Action, Attempt, Op, Told},
+    report::Report,
     stage::{DECANTS, Stage},
+    storm::Fault,
     values::KEYS,
 };
 use serde_json::{Value as Json, json};
@@ -21,62 +24,61 @@ const ORDER: [&str; 5] = ["redis-only", "dual-write", "kask-first", "redis-stand
 /// Its name in the history.
 pub const OPERATOR: usize = 900;
 const AGAIN: Duration = Duration::from_millis(40);
+/// In one of so many moves the decant that moves is killed.
+const KILL_ONE_IN: u8 = 6;
+/// And so soon: a move that meets nothing is asked for, recorded and fenced within milliseconds.
+const KILL_WITHIN: Duration = Duration::from_millis(12);
 
 pub struct Operator {
     random: fastrand::Rng,
     forward: bool,
+    /// The decant that moves is killed in the middle of some moves.
+    kills: bool,
     /// `kask-only` has no way back that loses nothing: only near the end of a stage.
     pub may_retire_redis: bool,
-    /// Since when every write goes to Kask as well; none: not all do.
-    pub kask_complete_since: Option<Nanos>,
     /// Since when the version that was last seen has been settled.
     settled: Option<(u64, Instant)>,
-    pub moves: u64,
+    moves: u64,
     /// By what refused them.
-    pub refused: BTreeMap<String, u64>,
+    refused: BTreeMap<String, u64>,
 }
 
 impl Operator {
-    pub fn new(seed: u64) -> Operator {
+    pub fn new(seed: u64, kills: bool) -> Operator {
         Operator {
             random: fastrand::Rng::with_seed(seed),
             forward: true,
+            kills,
             may_retire_redis: false,
-            kask_complete_since: None,
             settled: None,
             moves: 0,
             refused: BTreeMap::new(),
         }
     }
 
-    /// Until told to stop; the reads that were needed.
-    pub fn work(&mut self, stage: &Stage, attempts: &Mutex<Vec<Attempt>>, stop: &AtomicBool) -> Vec<Op> {
-        let mut ops = Vec::new();
+    pub fn add_to(&self, report: &mut Report) {
+        report.moves += self.moves;
+        for (kind, count) in &self.refused {
+            *report.moves_refused.entry(kind.clone()).or_default() += count;
+        }
+    }
+
+    /// Until told to stop; the reads that were needed, and the decants killed.
+    pub fn work(&mut self, stage: &Stage, attempts: &Mutex<Vec<Attempt>>, stop: &AtomicBool) -> Work {
+        let mut done = Work::default();
         while !stop.load(Ordering::Relaxed) {
             if let Some(view) = stage.view(0).filter(|view| view["state"] == "settled") {
-                self.step(stage, &view, attempts, stop, &mut ops);
+                self.step(stage, &view, attempts, stop, &mut done);
             }
             std::thread::sleep(AGAIN);
         }
-        ops
+        done
     }
 
-    fn step(
-        &mut self,
-        stage: &Stage,
-        view: &Json,
-        attempts: &Mutex<Vec<Attempt>>,
-        stop: &AtomicBool,
-        ops: &mut Vec<Op>,
-    ) {
+    fn step(&mut self, stage: &Stage, view: &Json, attempts: &Mutex<Vec<Attempt>>, stop: &AtomicBool, done: &mut Work) {
         let (Some(phase), Some(version)) = (view["phase"].as_str(), view["version"].as_u64()) else { return };
         let Some(at) = ORDER.iter().position(|name| *name == phase) else { return };
-        if self.settled.is_none_or(|(seen, _)| seen != version) {
-            self.settled = Some((version, Instant::now()));
-            if phase == "dual-write" {
-                self.kask_complete_since.get_or_insert(stage.now());
-            }
-        }
+        self.note_settled(stage, phase, version);
         let last = if self.may_retire_redis { 4 } else { 3 };
         if at == 4 {
             return;
@@ -94,7 +96,10 @@ impl Operator {
                 asked["kask_emptied"] = true.into();
                 self.lease_is_over(stage) && stage.empty_kask()
             }
-            ("kask-first", "redis-standby") => copy_everything(stage, stop, ops),
+            ("kask-first", "redis-standby") => {
+                stage.custody.lock().unwrap().kept = true;
+                copy_everything(stage, stop, &mut done.ops)
+            }
             _ => true,
         };
         // Some work is done in each phase.
@@ -103,10 +108,12 @@ impl Operator {
             return;
         }
         if to == "redis-only" {
-            self.kask_complete_since = None;
+            stage.custody.lock().unwrap().complete_since = None;
         }
         attempts.lock().unwrap().push(Attempt { version: version + 1, phase: to, asked: stage.now() });
-        match stage.admin(0, "PUT", "/v1/stashes/echoseen/phase", &asked.to_string()) {
+        let kill_after = (self.kills && self.random.u8(..KILL_ONE_IN) == 0)
+            .then(|| Duration::from_micros(self.random.u64(..KILL_WITHIN.as_micros() as u64)));
+        match ask(stage, &asked, kill_after, &mut done.faults) {
             Some((200, _)) => self.moves += 1,
             Some((_, why)) => {
                 *self.refused.entry(reason(&why)).or_default() += 1;
@@ -116,10 +123,37 @@ impl Operator {
         }
     }
 
+    /// Nothing is under way between phases: from here on this phase counts alone.
+    fn note_settled(&mut self, stage: &Stage, phase: &str, version: u64) {
+        let mut custody = stage.custody.lock().unwrap();
+        custody.kept = matches!(phase, "redis-standby" | "kask-only");
+        if self.settled.is_none_or(|(seen, _)| seen != version) {
+            self.settled = Some((version, Instant::now()));
+            if phase == "dual-write" {
+                custody.complete_since.get_or_insert(stage.now());
+            }
+        }
+    }
+
     /// What was under way to Kask when writes began to go past it has arrived or never will.
     fn lease_is_over(&self, stage: &Stage) -> bool {
         self.settled.is_some_and(|(_, since)| since.elapsed() > stage.lease())
     }
+}
+
+/// Asks for the move; on the way the decant that moves may be killed: before its record, between record and fence, or after.
+fn ask(stage: &Stage, asked: &Json, kill_after: Option<Duration>, faults: &mut Vec<Fault>) -> Option<(u16, Json)> {
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| stage.admin(0, "PUT", "/v1/stashes/echoseen/phase", &asked.to_string()));
+        if let Some(after) = kill_after {
+            std::thread::sleep(after);
+            let from = stage.now();
+            stage.kill_decant(0, Duration::ZERO);
+            let whom = format!("decant 0, {after:?} into the move to {}", asked["to"]);
+            faults.push(Fault { from, to: stage.now(), kind: "kill the mover".to_owned(), whom });
+        }
+        join(answer)
+    })
 }
 
 /// The guards that failed, or else the type of the problem.

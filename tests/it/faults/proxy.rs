@@ -39,6 +39,8 @@ pub enum Mode {
     Reset,
     /// So many bytes of the next chunk arrive, then the connection ends.
     Cut(usize),
+    /// So many bytes of the next chunk arrive, then nothing more; the connection ends with the mode.
+    Half(usize),
     /// Everything is taken and nothing arrives; the connections end with the mode.
     BlackHole,
     /// A few bytes at a time.
@@ -56,6 +58,7 @@ impl Mode {
             Mode::Stall => "stall",
             Mode::Reset => "reset",
             Mode::Cut(_) => "cut",
+            Mode::Half(_) => "half",
             Mode::BlackHole => "black hole",
             Mode::Drip => "drip",
             Mode::Refuse => "refuse",
@@ -212,6 +215,11 @@ impl Chunk {
         Chunk { bytes: bytes.to_vec(), came: Instant::now(), swallowed, shared: shared.clone() }
     }
 
+    /// At most so many bytes, and never all.
+    fn first(&self, most: usize) -> &[u8] {
+        &self.bytes[..most.min(self.bytes.len().saturating_sub(1))]
+    }
+
     fn is_late(&self) -> bool {
         self.came.elapsed() > HOLD_MAX
     }
@@ -243,10 +251,14 @@ async fn deliver(chunk: &Chunk, to: &mut OwnedWriteHalf, number: u64, setting: &
             }
             Mode::Reset | Mode::Refuse => return false,
             Mode::Cut(most) => {
-                let part = most.min(chunk.bytes.len().saturating_sub(1));
-                let _ = to.write_all(&chunk.bytes[..part]).await;
+                let _ = to.write_all(chunk.first(most)).await;
                 // Without the linger the part could be thrown away by the reset before it is read.
                 let _ = to.shutdown().await;
+                return false;
+            }
+            Mode::Half(most) => {
+                let _ = to.write_all(chunk.first(most)).await;
+                let _ = setting.changed().await;
                 return false;
             }
             Mode::BlackHole => {

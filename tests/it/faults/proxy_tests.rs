@@ -99,6 +99,16 @@ fn it_cuts_resets_refuses_and_swallows() {
     proxy.set(Mode::Cut(5), 100, 0);
     let got = sent(&mut connect(&proxy), MESSAGE);
     assert!(got.len() < 5 && MESSAGE.starts_with(&got), "cut on the way there, and back: {got:?}");
+    proxy.set(Mode::Half(5), 100, 0);
+    let mut stream = connect(&proxy);
+    stream.write_all(MESSAGE).unwrap();
+    wait_holds(&proxy, true);
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let ended = std::iter::repeat_with(|| stream.read(&mut [0; 64])).find(|read| !matches!(read, Ok(1..)));
+    assert!(ended.is_some_and(|read| read.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)), "it stays open");
+    proxy.pass();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(received(&mut stream, MESSAGE.len()).len() < 5, "the rest is lost");
     for mode in [Mode::Reset, Mode::Refuse] {
         proxy.set(mode, 100, 0);
         assert_eq!(sent(&mut connect(&proxy), MESSAGE), b"", "{mode:?}");

@@ -13,9 +13,10 @@ use crate::{
 use serde_json::Value as Json;
 use std::{
     net::SocketAddr,
+    path::Path,
     process::Command,
     sync::{
-        Mutex, RwLock,
+        Mutex, MutexGuard, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -23,6 +24,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+const KASK_FILE: &str = "kask.redb";
 pub const DECANTS: usize = 2;
 /// How long decant and Kask are stopped at most. What they had taken up goes on afterwards, late.
 pub const STOP_MAX: Duration = Duration::from_millis(700);
@@ -42,6 +44,17 @@ pub enum Tier {
     Kask,
 }
 
+/// What is asked of Kask, agreed between the operator, who moves, and the storm, which wipes.
+#[derive(Default)]
+pub struct Custody {
+    /// Since when every write goes to Kask as well and stays there; none: not all do.
+    pub complete_since: Option<Nanos>,
+    /// Kask is about to be the store, or is: nobody may wipe it.
+    pub kept: bool,
+    /// It was emptied, or wiped, since the last reckoning.
+    pub emptied: bool,
+}
+
 struct Node {
     whole: Mutex<Whole>,
     addrs: RwLock<(SocketAddr, SocketAddr)>,
@@ -50,7 +63,8 @@ struct Node {
 }
 
 pub struct Stage {
-    pub redis: RedisServer,
+    redis: Mutex<RedisServer>,
+    pub custody: Mutex<Custody>,
     kask: Mutex<Option<Decant>>,
     kask_addr: RwLock<SocketAddr>,
     kask_dir: TempDir,
@@ -64,17 +78,19 @@ pub struct Stage {
 
 impl Stage {
     /// In `redis-only`, with nothing stored. The first decant is the one that moves.
-    pub fn new() -> Stage {
+    pub fn new(decant: &Path) -> Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let redis = RedisServer::start();
+        // What is answered has been handed to the kernel before, and outlives the process. "everysec" may hand it over later.
+        let redis = RedisServer::with_flags(&["--appendonly", "yes", "--appendfsync", "no"]);
         let kask_dir = tempfile::tempdir().unwrap();
         let kask = start_kask(&kask_dir);
         let to_redis = Proxy::before(SocketAddr::from(([127, 0, 0, 1], redis.port)), &runtime);
-        let nodes = (0..DECANTS).map(|_| node(&redis, &to_redis, kask.addr, &runtime)).collect();
+        let nodes = (0..DECANTS).map(|_| node(decant, &redis, &to_redis, kask.addr, &runtime)).collect();
         Stage {
             kask_addr: RwLock::new(kask.addr),
             kask: Mutex::new(Some(kask)),
-            redis,
+            redis: Mutex::new(redis),
+            custody: Mutex::default(),
             kask_dir,
             to_redis,
             nodes,
@@ -146,14 +162,43 @@ impl Stage {
         *node.addrs.write().unwrap() = (whole.data, whole.admin);
     }
 
+    pub fn redis(&self) -> MutexGuard<'_, RedisServer> {
+        self.redis.lock().unwrap()
+    }
+
+    /// SIGKILL, `down`, and a new process on the same port with everything that was ever answered.
+    pub fn kill_redis(&self, down: Duration) {
+        let mut redis = self.redis();
+        redis.kill();
+        std::thread::sleep(down);
+        redis.restart();
+    }
+
     pub fn signal_kask(&self, name: &str) {
         self.kask.lock().unwrap().as_ref().unwrap().signal(name);
     }
 
     /// SIGKILL, `down`, and a new process with the same data. The proxies find it.
     pub fn kill_kask(&self, down: Duration) {
+        self.replace_kask(down, || {});
+    }
+
+    /// The same, but its data is gone; `false` if Kask must be kept now.
+    pub fn wipe_kask(&self, down: Duration) -> bool {
+        let mut custody = self.custody.lock().unwrap();
+        if custody.kept {
+            return false;
+        }
+        self.replace_kask(down, || std::fs::remove_file(self.kask_dir.path().join(KASK_FILE)).unwrap());
+        custody.emptied = true;
+        custody.complete_since = custody.complete_since.map(|_| self.now());
+        true
+    }
+
+    fn replace_kask(&self, down: Duration, meanwhile: impl FnOnce()) {
         let mut kask = self.kask.lock().unwrap();
         kask.take().unwrap().kill_9();
+        meanwhile();
         std::thread::sleep(down);
         let new = start_kask(&self.kask_dir);
         *self.kask_addr.write().unwrap() = new.addr;
@@ -193,6 +238,7 @@ impl Stage {
 
     /// Empties Kask of every key of the bench; whether that surely happened.
     pub fn empty_kask(&self) -> bool {
+        self.custody.lock().unwrap().emptied = true;
         (0..values::KEYS).all(|key| {
             let addr = *self.kask_addr.read().unwrap();
             wire::once(addr, "DELETE", &values::path(key), b"").is_ok_and(|reply| reply.status == 204)
@@ -200,7 +246,7 @@ impl Stage {
     }
 
     pub fn redis_holds(&self, key: usize) -> Option<Vec<u8>> {
-        redis::cmd("GET").arg(values::name(key)).query(&mut self.redis.client()).unwrap()
+        redis::cmd("GET").arg(values::name(key)).query(&mut self.redis().client()).unwrap()
     }
 
     /// Why it is not quiet yet: something is under way or pending somewhere. `None`: nothing is.
@@ -223,16 +269,17 @@ impl Stage {
         if versions.windows(2).any(|pair| pair[0] != pair[1]) {
             return Some(format!("the decants believe in versions {versions:?}"));
         }
-        match intents(&self.redis) {
+        match intents(&self.redis()) {
             0 => None,
             open => Some(format!("{open} intents are open")),
         }
     }
 }
 
-fn node(redis: &RedisServer, to_redis: &Proxy, kask: SocketAddr, runtime: &Runtime) -> Node {
+fn node(decant: &Path, redis: &RedisServer, to_redis: &Proxy, kask: SocketAddr, runtime: &Runtime) -> Node {
     let to_kask = Proxy::before(kask, runtime);
     let setup = Setup {
+        decant: decant.to_owned(),
         redis_url: format!("redis://{}/0", to_redis.addr),
         kask_url: Some(format!("http://{}{BASE}", to_kask.addr)),
         lease_ms: LEASE.as_millis() as u64,
@@ -245,7 +292,7 @@ fn node(redis: &RedisServer, to_redis: &Proxy, kask: SocketAddr, runtime: &Runti
 }
 
 fn start_kask(dir: &TempDir) -> Decant {
-    let data = dir.path().join("kask.redb");
+    let data = dir.path().join(KASK_FILE);
     let mut command = Command::new(env!("CARGO_BIN_EXE_decant"));
     command.args(["kask", "--listen", "127.0.0.1:0", "--data", utf8(&data), "--base-uri", BASE]);
     command.args(["--default-ttl", "31536000"]).env("RUST_LOG", "error");

@@ -62,14 +62,15 @@ pub fn network(stage: &Stage, seed: u64, stop: &AtomicBool) -> Vec<Fault> {
 }
 
 fn mode(random: &mut fastrand::Rng) -> Mode {
-    match random.u8(..10) {
-        7.. => Mode::Jitter(random.u64(2..100)),
+    match random.u8(..11) {
+        8.. => Mode::Jitter(random.u64(2..100)),
         0 => Mode::Latency(random.u64(5..400)),
         1 => Mode::Stall,
         2 => Mode::Reset,
         3 => Mode::Cut(random.usize(..300)),
-        4 => Mode::BlackHole,
-        5 => Mode::Drip,
+        4 => Mode::Half(random.usize(..300)),
+        5 => Mode::BlackHole,
+        6 => Mode::Drip,
         _ => Mode::Refuse,
     }
 }
@@ -87,34 +88,39 @@ pub fn processes(stage: &Stage, seed: u64, stop: &AtomicBool) -> Vec<Fault> {
         let decant = random.usize(..DECANTS);
         let down = millis(&mut random, 0..500);
         let stopped_for = millis(&mut random, 50..STOP_MAX.as_millis() as u64);
-        let (kind, whom) = match random.u8(..10) {
+        let since = Instant::now();
+        let (kind, whom) = match random.u8(..12) {
             0..2 => {
                 stage.kill_decant(decant, down);
                 ("kill decant", format!("decant {decant}"))
             }
-            2..4 => {
+            2 => {
                 stage.kill_kask(down);
                 ("kill Kask", String::new())
             }
+            3 if stage.wipe_kask(down) => ("wipe Kask", String::new()),
+            3 => continue,
             4..6 => {
-                let since = Instant::now();
                 stage.signal(decant, "STOP");
                 std::thread::sleep(stopped_for);
                 stage.cont_decant(decant, since);
                 ("stop decant", format!("decant {decant}"))
             }
             6..8 => {
-                let since = Instant::now();
                 stage.signal_kask("STOP");
                 std::thread::sleep(stopped_for);
                 stage.cont_kask(since);
                 ("stop Kask", String::new())
             }
+            8..10 => {
+                stage.kill_redis(down);
+                ("kill Redis", String::new())
+            }
             _ => {
-                stage.redis.sigstop();
+                stage.redis().sigstop();
                 // No lease depends on this: what it does late, it does in its own order, fence and tokens checked.
                 std::thread::sleep(stopped_for * 2);
-                stage.redis.sigcont();
+                stage.redis().sigcont();
                 ("stop Redis", String::new())
             }
         };

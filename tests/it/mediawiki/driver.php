@@ -20,6 +20,7 @@ ini_set( 'display_errors', 'stderr' );
 ini_set( 'memory_limit', '512M' );
 error_reporting( E_ALL );
 require __DIR__ . '/library.php';
+require __DIR__ . '/prefixed.php';
 require __DIR__ . '/values.php';
 require __DIR__ . '/commands.php';
 

@@ -19,8 +19,8 @@ pub struct Mix {
     pub decants: Range<usize>,
     pub keys: Range<usize>,
     pub ops: Range<u32>,
-    /// Set, delete, add, read.
-    pub ops_weights: [u32; 4],
+    /// Set, delete, add, read, backfill.
+    pub ops_weights: [u32; 5],
     /// At most so many faults.
     pub faults: u32,
     /// How probable a fault is wherever it can happen, in percent.
@@ -44,7 +44,7 @@ const EVERYTHING: Mix = Mix {
     decants: 2..4,
     keys: 1..3,
     ops: 3..16,
-    ops_weights: [4, 2, 1, 5],
+    ops_weights: [4, 2, 1, 5, 2],
     faults: 4,
     percents: &[
         (Fault::Crash, 8),
@@ -53,6 +53,7 @@ const EVERYTHING: Mix = Mix {
         (Fault::NotSent, 4),
         (Fault::Error, 6),
         (Fault::KaskGet, 4),
+        (Fault::KaskAway, 4),
         (Fault::Stall, 12),
         (Fault::Evict, 10),
         (Fault::Cut, 8),
@@ -136,7 +137,7 @@ fn holds_where_it_is_hardest() {
 
 /// What shows best what a safeguard is for.
 fn mix_without(safeguard: Safeguard) -> Mix {
-    const WRITES: [u32; 4] = [4, 2, 0, 1];
+    const WRITES: [u32; 5] = [4, 2, 0, 1, 0];
     // Nothing moves; requests hang, tasks sleep.
     let busy = Mix {
         starts: &[KaskFirst],
@@ -156,7 +157,7 @@ fn mix_without(safeguard: Safeguard) -> Mix {
             busy
         }
         Safeguard::Token => Mix { percents: &[(Fault::LateScript, 30), (Fault::Stall, 20)], ..standby },
-        Safeguard::RepairIntent => Mix { ops_weights: [2, 2, 0, 4], ..busy },
+        Safeguard::RepairIntent => Mix { ops_weights: [2, 2, 0, 4, 0], ..busy },
         Safeguard::NoResend => Mix { percents: &[(Fault::Late, 50)], ..busy },
         Safeguard::Digest => Mix {
             percents: &[(Fault::Evict, 50), (Fault::Error, 20), (Fault::NotSent, 20), (Fault::Crash, 10)],
@@ -169,12 +170,12 @@ fn mix_without(safeguard: Safeguard) -> Mix {
         Safeguard::Members => cut,
         Safeguard::Unclean => Mix { moves: 0, ..cut },
         Safeguard::WaitOthers => {
-            Mix { async_percent: 0, ops_weights: [4, 2, 0, 6], percents: &[(Fault::Late, 30)], ..busy }
+            Mix { async_percent: 0, ops_weights: [4, 2, 0, 6, 0], percents: &[(Fault::Late, 30)], ..busy }
         }
-        Safeguard::CheckedRead => Mix { async_percent: 0, ops_weights: [4, 2, 0, 6], ..moving },
+        Safeguard::CheckedRead => Mix { async_percent: 0, ops_weights: [4, 2, 0, 6, 0], ..moving },
         Safeguard::EvictDigest => Mix {
             async_percent: 0,
-            ops_weights: [4, 0, 0, 6],
+            ops_weights: [4, 0, 0, 6, 0],
             percents: &[(Fault::Evict, 50), (Fault::Error, 20), (Fault::NotSent, 20)],
             ..busy
         },
@@ -186,7 +187,7 @@ fn mix_without(safeguard: Safeguard) -> Mix {
             starts: &[KaskFirst],
             keys: 1..2,
             ops: 20..40,
-            ops_weights: [2, 3, 0, 8],
+            ops_weights: [2, 3, 0, 8, 0],
             faults: 2,
             percents: &[(Fault::Lose, 20)],
             ..FORGETS
@@ -197,7 +198,7 @@ fn mix_without(safeguard: Safeguard) -> Mix {
             route: &[KaskFirst, RedisStandby],
             keys: 1..2,
             ops: 4..12,
-            ops_weights: [6, 1, 0, 1],
+            ops_weights: [6, 1, 0, 1, 0],
             percents: &[(Fault::Lose, 30), (Fault::Late, 50)],
             hang_percent: 95,
             ..FORGETS
@@ -215,7 +216,7 @@ fn adds_wait_for_deletes_in_transit() {
         moves: 2,
         route: &[KaskFirst, RedisStandby],
         keys: 1..2,
-        ops_weights: [2, 3, 4, 0],
+        ops_weights: [2, 3, 4, 0, 0],
         percents: &[(Fault::Error, 30), (Fault::NotSent, 30)],
         async_percent: 0,
         ..EVERYTHING
@@ -231,7 +232,7 @@ fn reads_that_overslept_are_refused() {
         moves: 6,
         route: &[DualWrite, KaskFirst, RedisOnly],
         keys: 1..2,
-        ops_weights: [2, 1, 0, 6],
+        ops_weights: [2, 1, 0, 6, 0],
         percents: &[(Fault::Stall, 60)],
         async_percent: 0,
         ..EVERYTHING
@@ -247,7 +248,7 @@ fn lone_writes_that_overslept_are_refused() {
         moves: 0,
         keys: 1..2,
         ops: 2..6,
-        ops_weights: [3, 1, 0, 0],
+        ops_weights: [3, 1, 0, 0, 0],
         faults: 6,
         percents: &[(Fault::Cut, 30), (Fault::Stall, 60)],
         ..EVERYTHING
@@ -266,6 +267,25 @@ fn a_redis_that_forgets_harms_nothing_that_kask_has() {
     run_all(&Mix { moves: 0, starts: &[RedisStandby], ..FORGETS }, first, count / 4);
     run_all(&mix_without(Safeguard::Doubt), first, count / 4);
     run_all(&mix_without(Safeguard::Arrival), first, count / 4);
+}
+
+/// Backfills of several decants beside writers, with requests that hang, decants that crash, and moves.
+#[test]
+fn backfills_hold() {
+    let mix = Mix {
+        starts: &[DualWrite, KaskFirst],
+        route: &[DualWrite, KaskFirst, RedisStandby],
+        ops_weights: [4, 3, 0, 3, 8],
+        percents: &[
+            (Fault::Late, 25),
+            (Fault::Stall, 20),
+            (Fault::Error, 10),
+            (Fault::Crash, 5),
+            (Fault::LostReply, 5),
+        ],
+        ..EVERYTHING
+    };
+    run_all(&mix, env("DECANT_SIM_SEED", 1), 10_000);
 }
 
 /// At most so many schedules until a missing safeguard must have shown.

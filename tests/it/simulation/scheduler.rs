@@ -9,7 +9,7 @@ use super::{
     mover::Mover,
     scenarios::Mix,
     shard::Shard,
-    world::{Sim, SimWorld, TaskFlags, Wait, heal_on, look_on, reap_on},
+    world::{Sim, SimWorld, TaskFlags, Wait, backfill_on, heal_on, look_on, reap_on},
 };
 use bytes::Bytes;
 use decant::{
@@ -331,9 +331,11 @@ impl Schedule {
         let decant = alive[self.rng.usize(0..alive.len())];
         let site = self.decants[decant].site.clone();
         let key = self.keys[self.rng.usize(0..self.keys.len())].clone();
-        let [set, delete, add, reads] = self.mix.ops_weights;
-        let roll = self.rng.u32(0..set + delete + add + reads);
-        let work: Background = if roll >= set + delete + add {
+        let [set, delete, add, reads, backfills] = self.mix.ops_weights;
+        let roll = self.rng.u32(0..set + delete + add + reads + backfills);
+        let work: Background = if roll >= set + delete + add + reads {
+            Box::pin(backfill_on(site, self.keys.clone()))
+        } else if roll >= set + delete + add {
             let latest = self.rng.u32(0..10) == 0;
             Box::pin(client_read(site, key, latest))
         } else {

@@ -12,6 +12,7 @@ use decant::{
     codec::key::Key,
     protocol::{
         Fence, Rules, Site, World,
+        backfill::{Looked, copy_many, is_held, look_many},
         copy::Ended,
         heal::heal,
         pending::Look,
@@ -372,6 +373,30 @@ impl World for SimWorld {
         self.finishing(name, until, false, move |s, now| s.settle(&key, intent, generation, now)).await
     }
 
+    async fn read_many(&self, keys: &[Key], fence: &str, until: Millis) -> Vec<Result<Seen, Refusal>> {
+        let mut seen = Vec::new();
+        for key in keys {
+            seen.push(self.read(key, fence, until).await);
+        }
+        seen
+    }
+
+    async fn take_many(&self, keys: &[(Key, Token)], fence: &str, until: Millis) -> Vec<Result<Taken, Refusal>> {
+        let mut taken = Vec::new();
+        for (key, intent) in keys {
+            taken.push(self.take(key, fence, *intent, until).await);
+        }
+        taken
+    }
+
+    async fn settle_many(&self, copies: &[(Key, Token, u64)], until: Millis) -> Vec<Result<Settled, Unheard>> {
+        let mut settled = Vec::new();
+        for (key, intent, generation) in copies {
+            settled.push(self.settle(key, *intent, *generation, until).await);
+        }
+        settled
+    }
+
     async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Millis) -> Result<(), Refusal> {
         let name = format!("MARK {} {}", show(key), short(intent));
         let (key, fence) = (key.clone(), fence.to_owned());
@@ -425,6 +450,14 @@ impl World for SimWorld {
         };
         self.pause(Wait::Ready).await;
         got
+    }
+
+    fn kask_is_away(&self) -> bool {
+        self.sim().strikes(Fault::KaskAway)
+    }
+
+    fn is_busy(&self) -> bool {
+        false
     }
 
     async fn kask_put(&self, key: &Key, content: &Content, until: Millis) -> KaskPut {
@@ -489,6 +522,21 @@ pub async fn reap_on(site: Arc<Site<SimWorld>>) {
         }
         site.world.sleep(500).await;
     }
+}
+
+/// A backfill meets all keys once.
+pub async fn backfill_on(site: Arc<Site<SimWorld>>, keys: Vec<Key>) {
+    let mut lacking = Vec::new();
+    for (key, looked) in keys.iter().zip(look_many(&site, &keys).await) {
+        if let Looked::Body(body) = looked
+            && is_held(&site, key, &body).await != Ok(true)
+        {
+            lacking.push(key.clone());
+        }
+    }
+    let moved = copy_many(&site, &lacking).await;
+    let sim = &mut *site.world.sim();
+    sim.say(|| format!("d{} backfill: {moved:?}", site.world.decant));
 }
 
 /// The task that heals what a decant wrote alone, once it reaches the shard again: a lease after it was noted, and only while the phase is

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Takes out of decant, one after the other, what it relies on (the files of tests/mutations/), builds each under target/, and sets the fault
+# bench on it. Tells for each what caught it; ends with status 1 if one was not caught, or does not fit the sources any more.
+#
+#   deploy/mutations.sh                      all of them: a few minutes, most of it the first build
+#   deploy/mutations.sh no-fence no-token    these
+#
+# It needs a Redis server on PATH and uses no port and no service of the machine's own.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$repository"
+
+case "${1:-}" in
+-h | --help) exec sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$repository/deploy/mutations.sh" ;;
+"") DECANT_MUTATIONS=all ;;
+*)
+    for name in "$@"; do
+        [ -f "tests/mutations/$name.toml" ] || die "there is no tests/mutations/$name.toml"
+    done
+    DECANT_MUTATIONS="$(IFS=, && printf '%s' "$*")"
+    ;;
+esac
+export DECANT_MUTATIONS
+
+need_build_tools
+need_redis_server
+install_missing
+need_cargo
+
+say "building the bench ($(rustc --version))"
+cargo test --locked --test it --no-run
+say "mutations: $DECANT_MUTATIONS"
+status=0
+# What the servers log is not what this is about.
+cargo test --locked --quiet --test it faults::mutations::each_mutation_is_caught -- --exact --nocapture 2>&1 |
+    grep --line-buffered -v -e '^decant: ' -e 'decant::kask_server::file' || status="${PIPESTATUS[0]}"
+[ "$status" -eq 0 ] || die "a mutation was not caught, or does not fit any more: see above"
+say "every mutation was caught"
