@@ -255,6 +255,10 @@ impl Shard {
         calls: Vec<([K; N], Vec<Vec<u8>>)>,
         deadline: Instant,
     ) -> Result<Vec<Result<Told, RedisFailure>>, RedisFailure> {
+        // An empty pipeline would end the connection.
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
         let all: Vec<usize> = (0..calls.len()).collect();
         let mut answers = self.send_many(script, &calls, &all, deadline).await?;
         let unknown = |answer: &Result<Told, RedisFailure>| matches!(answer, Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT");
