@@ -8,6 +8,7 @@ mod dial;
 mod greeter;
 mod life;
 mod link;
+mod reply;
 mod script;
 mod sentinel;
 mod target;
@@ -20,6 +21,7 @@ use super::metrics::OpMetrics;
 pub use greeter::{Greeter, Greeting, Newcomer};
 use link::{Link, State};
 use redis::{Cmd, Pipeline, RedisError, Value};
+use reply::Reply;
 pub use script::Script;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -453,42 +455,6 @@ impl Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// What comes back for a call.
-trait Reply {
-    /// The server was a primary, and is none any more: it has been replaced, and another connection may find by whom.
-    fn refuses_as_replica(&self) -> bool;
-}
-
-impl Reply for Value {
-    fn refuses_as_replica(&self) -> bool {
-        // Before Redis 7 a script's error is told inside another.
-        let inside = |text: Option<&str>| text.is_some_and(|text| text.contains("-READONLY "));
-        matches!(self, Value::ServerError(error) if error.code() == "READONLY" || inside(error.details()))
-    }
-}
-
-impl Reply for Told {
-    fn refuses_as_replica(&self) -> bool {
-        self.value.refuses_as_replica()
-    }
-}
-
-impl<T: Reply> Reply for Vec<T> {
-    fn refuses_as_replica(&self) -> bool {
-        self.iter().any(Reply::refuses_as_replica)
-    }
-}
-
-impl<T: Reply> Reply for Result<T, RedisFailure> {
-    fn refuses_as_replica(&self) -> bool {
-        match self {
-            Ok(reply) => reply.refuses_as_replica(),
-            Err(RedisFailure::Refused { code, detail }) => code == "READONLY" || detail.contains("-READONLY "),
-            Err(_) => false,
-        }
     }
 }
 
