@@ -30,7 +30,7 @@ pub enum Fault {
 }
 
 /// Each way. A step takes twice as long, and is within its time-out.
-const SLOW_MS: u64 = 60;
+const SLOW_MS: u64 = 40;
 
 impl Fault {
     pub const ALL: [Fault; 18] = [

@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_millis(500);
 /// A copy that meets nothing.
 const COPIED_WITHIN: Duration = Duration::from_millis(150);
 /// Longer than anything takes that meets nothing. With a time-out before it, it is less than a lease.
-const UNDER_WAY: Duration = Duration::from_millis(700);
+const UNDER_WAY: Duration = Duration::from_millis(900);
 /// What is read is copied at once.
 const REFILLED_WITHIN: Duration = Duration::from_secs(10);
 /// Far longer than any healing takes.
