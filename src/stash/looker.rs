@@ -3,7 +3,7 @@
 use super::{Stash, pace::Pace};
 use crate::{
     codec::key::Key,
-    outbox::ShardLook,
+    outbox::{ShardLook, Suspect},
     protocol::{
         Fence, World,
         belief::Adoption,
@@ -44,6 +44,12 @@ pub struct Seen {
     pub oldest_ms: Option<u64>,
     /// The shard's fence; none: it has lost it.
     pub fence: Option<Fence>,
+    pub writes: u64,
+    pub quiet_ms: u64,
+    /// The shard came back without acknowledged writes, and no operator has accepted that.
+    pub suspect: Option<Suspect>,
+    /// Who accepted the last such loss, when and why.
+    pub accepted: Option<String>,
 }
 
 impl ShardView {
@@ -105,6 +111,7 @@ impl Stash {
             tracing::info!(stash = self.name, phase, version = now.fence.version, "learned of a move from the fence");
         }
         self.site.pending[shard].looked(look.keys.clone(), sent);
+        self.show_suspect(shard, look.suspect.as_ref());
         self.views[shard].set(Seen {
             sent: sent_at,
             to_kask: look.to_kask,
@@ -112,13 +119,46 @@ impl Stash {
             damaged: look.damaged,
             oldest_ms: look.oldest_ms,
             fence: look.fence.clone(),
+            writes: look.writes,
+            quiet_ms: look.quiet_ms,
+            suspect: look.suspect.clone(),
+            accepted: look.accepted.clone(),
         });
         self.shard_metrics[shard].intents.set((look.to_kask + look.to_redis) as f64);
         self.show_outbox();
+        // What the reaper would take up is not to be believed before the shard has been compared.
+        if look.must_compare {
+            tracing::warn!(
+                stash = self.name,
+                shard = self.shard_name(shard),
+                "Redis holds less than was seen in it; it is compared"
+            );
+            return;
+        }
         let due = self.due(shard, look, watch).await;
         if !due.is_empty() {
             // A full channel means that the reaper is at work; what is due is still due at the next look.
             let _ = due_to.try_send(due);
+        }
+    }
+
+    /// Told when it begins and when it ends, by every decant.
+    fn show_suspect(&self, shard: usize, suspect: Option<&Suspect>) {
+        let was = self.views[shard].last().is_some_and(|seen| seen.suspect.is_some());
+        let name = self.shard_name(shard);
+        self.shard_metrics[shard].is_suspect(suspect.is_some());
+        match suspect {
+            Some(suspect) if !was => tracing::error!(
+                stash = self.name,
+                shard = name,
+                noticed_by = suspect.member,
+                writes_seen = suspect.seen,
+                writes_kept = suspect.reached,
+                "this Redis has lost acknowledged writes: nothing is copied from what it held before until an operator \
+                 accepts the loss (decant shard accept-loss)"
+            ),
+            None if was => tracing::warn!(stash = self.name, shard = name, "the loss of writes has been accepted"),
+            _ => {}
         }
     }
 
@@ -135,7 +175,7 @@ impl Stash {
 
     /// What this decant has itself seen for a lease. CLAIM asks Redis's clock as well.
     async fn due(&self, shard: usize, look: ShardLook, watch: &mut Watch) -> Due {
-        let lease = lease(&self.site);
+        let (lease, quiet) = (lease(&self.site), look.quiet_ms > 0);
         let listed = match (&look.keys, &self.site.world.outbox) {
             (crate::protocol::pending::Look::Everything, Some(outbox)) => {
                 let until = Instant::now() + self.redis_timeout;
@@ -148,6 +188,10 @@ impl Stash {
             _ => look.intents,
         };
         let mut due = watch.expired(&listed, lease, self.site.world.now());
+        // It would be refused.
+        if quiet {
+            return Due::new();
+        }
         due.retain(|_, expired| self.is_worth_claiming(expired));
         while due.len() > REAP_BATCH_MAX {
             due.pop_last();

@@ -69,6 +69,11 @@ pub const METRICS: &[Metric] = &[
         "The part of decant_outbox_intents that this Redis last showed.",
     ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
+    counter(
+        "decant_doubtful_reads_total",
+        &["stash", "outcome"],
+        "Reads that only such a Redis had a value for: served or held.",
+    ),
     gauge(
         "decant_mirror_unclean",
         STASH,
