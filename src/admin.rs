@@ -11,6 +11,7 @@ mod next;
 mod outbox;
 mod problem;
 mod route;
+mod shards;
 mod status;
 pub mod views;
 
@@ -136,6 +137,13 @@ impl Inner {
                 }
                 let verdict = if route.deletes { Verdict::Drop } else { Verdict::Retry };
                 json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
+            }
+            Resource::Shards(_) => json(StatusCode::OK, &shards::view(mover()?.stash())),
+            Resource::Loss(_, shard) => {
+                let mover = mover()?.clone();
+                gate::is_json(head)?;
+                let asked = self.body(body).await?;
+                json(StatusCode::OK, &shards::accept_loss(mover.stash(), shard, &asked).await?)
             }
             Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
             Resource::Outbox(_) => {

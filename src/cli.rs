@@ -12,6 +12,7 @@ mod outbox;
 mod output;
 mod phase;
 mod serve;
+mod shard;
 mod status;
 mod text;
 
@@ -94,6 +95,8 @@ pub enum Command {
     Phase(phase::PhaseArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
+    /// The Redis shards: show them, accept that one lost writes
+    Shard(shard::ShardArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
     Inspect(inspect::InspectArgs),
     /// Serve Kask's HTTP API from a store in one file
@@ -150,6 +153,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
+        Command::Shard(args) => shard::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),
     };

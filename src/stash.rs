@@ -31,7 +31,7 @@ use crate::{
 };
 pub use alone::Alone;
 use alone::LoneWrite;
-pub use figures::{ShardFigures, StashFigures};
+pub use figures::{ShardFigures, StashFigures, SuspectFigures};
 pub use looker::{Seen, ShardView};
 use memory::Memory;
 use metrics::ShardMetrics;

@@ -279,7 +279,7 @@ impl Session<'_> {
 }
 
 /// Who runs this, also through sudo.
-fn user() -> String {
+pub(super) fn user() -> String {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME")).unwrap_or_else(|| "the command line".to_owned())
 }

@@ -29,6 +29,12 @@ pub struct Figures {
     pub in_kask: u64,
     /// Why no sample could be taken, though the step needs one.
     pub sample_fails: Option<String>,
+    /// Shards that came back without acknowledged writes, or that are not known well enough to tell, each with the reason.
+    pub suspect: Vec<String>,
+    /// Keys that Redis evicted since `kask-first` began.
+    pub evicted: u64,
+    /// Shards that lost writes while Redis was a mirror, each with the time.
+    pub mirror_lost: Vec<String>,
     /// Why Redis lacks writes that this decant made past it; none: it has them.
     pub written_alone: Option<String>,
     /// The operator's word that Kask was emptied.
@@ -50,8 +56,13 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
     if record.phase.uses_redis() && to != Phase::DualWrite || record.phase > Phase::DualWrite {
         list.push(nothing_damaged(figures));
     }
+    // To redis-only: Redis is the store already, and nothing is judged by what it holds.
+    if record.phase.uses_redis() && to != Phase::RedisOnly {
+        list.push(no_shard_suspect(figures));
+    }
     match (record.phase, to) {
         (Phase::RedisOnly, Phase::DualWrite) => list.push(kask_is_not_stale(record, figures)),
+        (Phase::KaskFirst, Phase::DualWrite) => list.push(nothing_evicted(figures)),
         (Phase::KaskFirst, Phase::RedisStandby) => list.push(sample_is_copied(figures)),
         (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record, figures)),
         (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record)),
@@ -116,6 +127,29 @@ fn nothing_damaged(figures: &Figures) -> Guard {
     }
 }
 
+fn no_shard_suspect(figures: &Figures) -> Guard {
+    Guard {
+        name: "no_shard_suspect",
+        ok: figures.suspect.is_empty(),
+        figure: match figures.suspect.len() {
+            0 => "every shard has what it acknowledged".into(),
+            _ => figures.suspect.join("; "),
+        },
+        needs: "every shard has what it acknowledged, or an operator has accepted what it lost (decant shard accept-loss): a step on older \
+                values would make them count"
+            .into(),
+    }
+}
+
+fn nothing_evicted(figures: &Figures) -> Guard {
+    Guard {
+        name: "nothing_evicted",
+        ok: figures.evicted == 0,
+        figure: format!("{} keys evicted since kask-first began", figures.evicted),
+        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it".into(),
+    }
+}
+
 fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
     let needs = "Kask was emptied at least a lease after writes began to go past it (say so with --kask-emptied), and a sample of Redis's \
                  keys is absent in it; otherwise older values would be served again"
@@ -156,11 +190,14 @@ fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
 fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     Guard {
         name: "mirror_is_clean",
-        ok: record.mirror_unclean_since_unix_ms.is_none() && figures.written_alone.is_none(),
+        ok: record.mirror_unclean_since_unix_ms.is_none()
+            && figures.written_alone.is_none()
+            && figures.mirror_lost.is_empty(),
         figure: match (&figures.written_alone, record.mirror_unclean_since_unix_ms) {
             (Some(why), _) => why.clone(),
             (None, Some(_)) => "writes have gone past Redis".into(),
-            (None, None) => "Redis has every write".into(),
+            (None, None) if figures.mirror_lost.is_empty() => "Redis has every write".into(),
+            (None, None) => format!("Redis lost writes of the mirror: {}", figures.mirror_lost.join(", ")),
         },
         needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
     }
@@ -225,6 +262,19 @@ mod tests {
         assert_eq!(failing(&first, Phase::RedisStandby, &missing), ["sample_is_copied"]);
         let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(1), ..record(Phase::RedisStandby) };
         assert_eq!(failing(&unclean, Phase::KaskFirst, &fine), ["mirror_is_clean"]);
+        let suspect = Figures { suspect: vec!["main: 1 write is missing".into()], ..fine.clone() };
+        for from in Phase::ALL {
+            for to in Phase::ALL.into_iter().filter(|to| from.is_step_to(*to) && *to != Phase::RedisOnly) {
+                let blocked = failing(&record(from), to, &suspect).contains(&"no_shard_suspect");
+                assert_eq!(blocked, from != Phase::KaskOnly, "{from} {to}");
+            }
+        }
+        assert!(failing(&dual, Phase::RedisOnly, &suspect).is_empty());
+        let evicted = Figures { evicted: 1, ..fine.clone() };
+        assert_eq!(failing(&first, Phase::DualWrite, &evicted), ["nothing_evicted"]);
+        assert!(failing(&first, Phase::RedisStandby, &evicted).is_empty());
+        let lost = Figures { mirror_lost: vec!["main since today".into()], ..fine.clone() };
+        assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &lost), ["mirror_is_clean"]);
         let alone = Figures { written_alone: Some("2 keys".into()), ..fine.clone() };
         assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &alone), ["mirror_is_clean"]);
     }
