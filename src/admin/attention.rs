@@ -141,7 +141,10 @@ fn of_shard(shard: &ShardFigures, moving: bool, list: &mut Vec<Attention>) {
         ));
     }
     if let Some(since) = &shard.mirror_lost_since {
-        list.push(warn(format!("Redis {name} lost writes of the mirror, accepted at {since}"), "going back would lose them"));
+        list.push(warn(
+            format!("Redis {name} lost writes of the mirror, accepted at {since}"),
+            "going back would lose them",
+        ));
     }
     if let Some(ms) = shard.seen_ms_ago.filter(|ms| *ms >= UNSEEN_MS) {
         list.push(warn(

@@ -34,7 +34,8 @@ pub(super) fn view(stash: &Stash) -> ShardsView {
 /// What is lost is lost: what the shard holds counts again.
 pub(super) async fn accept_loss(stash: &Stash, name: &str, body: &[u8]) -> Result<LossAcceptedView, Problem> {
     let Body { reason, by } = serde_json::from_slice(body).map_err(|fault| {
-        let detail = format!("the body is not what is taken here: {fault}; send {{\"reason\": TEXT}} and, as wanted, by");
+        let detail =
+            format!("the body is not what is taken here: {fault}; send {{\"reason\": TEXT}} and, as wanted, by");
         Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     })?;
     let by = moves::who(by);
@@ -53,7 +54,13 @@ pub(super) async fn accept_loss(stash: &Stash, name: &str, body: &[u8]) -> Resul
     let accepted = outbox.accept_loss(shard, &told, Instant::now() + SHARD_TIMEOUT).await;
     match accepted.map_err(|fault| Problem::busy(format!("shard {name} could not be asked: {fault}")))? {
         Accepted::Done => {
-            tracing::warn!(stash = stash.name, shard = name, by, reason, "an operator accepted that this Redis lost writes");
+            tracing::warn!(
+                stash = stash.name,
+                shard = name,
+                by,
+                reason,
+                "an operator accepted that this Redis lost writes"
+            );
             Ok(LossAcceptedView { shard: name.to_owned(), accepted: told })
         }
         Accepted::Nothing => Err(Problem::new(

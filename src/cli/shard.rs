@@ -56,7 +56,11 @@ pub(super) fn run(global: &Global, args: &ShardArgs, output: &mut Output) -> Res
         };
         // Before it becomes a part of a path.
         if let Some(one) = one.filter(|one| !known.contains(one)) {
-            return Err(Failure::usage(format!("there is no shard {}; the stash has {}", plain(one), known.join(", "))));
+            return Err(Failure::usage(format!(
+                "there is no shard {}; the stash has {}",
+                plain(one),
+                known.join(", ")
+            )));
         }
         let is_shown = |name: &str| one.is_none_or(|one| one == name);
         match &args.command {
@@ -67,7 +71,9 @@ pub(super) fn run(global: &Global, args: &ShardArgs, output: &mut Output) -> Res
                 let shown: Vec<&ShardFigures> = view.shards.iter().filter(|shard| is_shown(&shard.name)).collect();
                 match global.json {
                     true => output.json(&document)?,
-                    false => output.out(&shown.iter().map(|shard| told(shard, &view.after_loss)).collect::<String>())?,
+                    false => {
+                        output.out(&shown.iter().map(|shard| told(shard, &view.after_loss)).collect::<String>())?
+                    }
                 }
                 Ok(if shown.iter().any(|shard| shard.suspect.is_some()) { Exit::Found } else { Exit::Done })
             }
@@ -79,7 +85,11 @@ pub(super) fn run(global: &Global, args: &ShardArgs, output: &mut Output) -> Res
                     Ok(document) => {
                         let view: LossAcceptedView =
                             serde_json::from_value(document).context("the answer is not as it should be")?;
-                        output.out(&format!("{}: the loss is accepted: {}\n", plain(&view.shard), plain(&view.accepted)))?;
+                        output.out(&format!(
+                            "{}: the loss is accepted: {}\n",
+                            plain(&view.shard),
+                            plain(&view.accepted)
+                        ))?;
                     }
                     Err(refusal) => return Err(Failure { exit: Exit::Failed, message: refusal.detail() }),
                 }
@@ -99,18 +109,27 @@ fn told(shard: &ShardFigures, after_loss: &str) -> String {
         None if shard.seen_ms_ago.is_none() => rows.push(("writes", "not looked at yet".to_owned())),
         None => rows.push(("writes", "it has what it acknowledged, as far as is known".to_owned())),
         Some(suspect) => {
-            rows.push(("writes", format!("LOST, noticed at {} by {}", plain(&suspect.since), plain(&suspect.noticed_by))));
+            rows.push((
+                "writes",
+                format!("LOST, noticed at {} by {}", plain(&suspect.since), plain(&suspect.noticed_by)),
+            ));
             rows.push(("missing", suspect.extent()));
             rows.push(("dropped", format!("{} copies to Kask that were of before", count(suspect.copies_dropped))));
             let fallbacks = match after_loss {
                 "hold" => "a miss, until the loss is accepted",
                 _ => "served, although it may be older than what Kask had",
             };
-            rows.push(("only there", format!("what only this Redis has is {fallbacks} (after_loss = {})", plain(after_loss))));
+            rows.push((
+                "only there",
+                format!("what only this Redis has is {fallbacks} (after_loss = {})", plain(after_loss)),
+            ));
         }
     }
     if shard.quiet_ms > 0 {
-        rows.push(("came back", format!("just now; nothing is copied from what it held before for {}", length(shard.quiet_ms))));
+        rows.push((
+            "came back",
+            format!("just now; nothing is copied from what it held before for {}", length(shard.quiet_ms)),
+        ));
     }
     if let Some(accepted) = &shard.loss_accepted {
         rows.push(("accepted", plain(accepted)));

@@ -146,7 +146,8 @@ fn nothing_evicted(figures: &Figures) -> Guard {
         name: "nothing_evicted",
         ok: figures.evicted == 0,
         figure: format!("{} keys evicted since kask-first began", figures.evicted),
-        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it".into(),
+        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it"
+            .into(),
     }
 }
 

@@ -73,7 +73,11 @@ impl SuspectFigures {
     /// How much is missing, in words.
     pub fn extent(&self) -> String {
         match self.writes_kept {
-            Some(kept) => format!("{} of the {} writes that were counted are missing", self.writes_seen - kept.min(self.writes_seen), self.writes_seen),
+            Some(kept) => format!(
+                "{} of the {} writes that were counted are missing",
+                self.writes_seen - kept.min(self.writes_seen),
+                self.writes_seen
+            ),
             None => format!("it holds other data than the one whose {} writes were counted", self.writes_seen),
         }
     }

@@ -55,7 +55,8 @@ struct Story {
 impl Story {
     fn begin(phase: &'static str, after_loss: &str) -> Story {
         let (redis, kask) = (RedisServer::start(), Kask::start());
-        let setup = Setup { redis: format!("after_loss = \"{after_loss}\"\n"), ..Setup::new(&redis, phase).with_kask(&kask) };
+        let setup =
+            Setup { redis: format!("after_loss = \"{after_loss}\"\n"), ..Setup::new(&redis, phase).with_kask(&kask) };
         let decant = Whole::start(&setup);
         Story { redis, kask, decant }
     }
@@ -104,7 +105,11 @@ fn a_restart_from_a_snapshot_is_noticed_and_kask_stays_right() {
     assert_eq!(decant.set("new", "JSON..3").status(), 201, "writes go on");
     decant.wait_drained(redis);
     assert_eq!(kask.holds("new").as_deref(), Some("JSON..3"));
-    assert_eq!((kask.holds("goes"), kask.holds("only")), (None, None), "what was deleted in Kask does not come back there");
+    assert_eq!(
+        (kask.holds("goes"), kask.holds("only")),
+        (None, None),
+        "what was deleted in Kask does not come back there"
+    );
     let (status, told) = guard(decant, "redis-standby", "no_shard_suspect");
     assert!(status == 409 && told["ok"] == false && told["figure"].as_str().unwrap().contains("missing"), "{told}");
     let status = decant.admin_get("/v1/stashes/echoseen");
@@ -263,7 +268,8 @@ fn eviction_costs_nothing_in_kask_first_and_is_told_before_the_way_back() {
         assert!(decant.got(&format!("key{i}")) == (200, value(i)), "key{i}");
     }
     for name in ["fence", "generation", "life"] {
-        let kept: bool = redis::cmd("EXISTS").arg(format!("decant|echoseen|{name}")).query(&mut redis.client()).unwrap();
+        let kept: bool =
+            redis::cmd("EXISTS").arg(format!("decant|echoseen|{name}")).query(&mut redis.client()).unwrap();
         assert!(kept, "{name}");
     }
     let (status, told) = guard(&decant, "dual-write", "nothing_evicted");
@@ -281,7 +287,8 @@ fn eviction_costs_nothing_in_kask_first_and_is_told_before_the_way_back() {
 
 #[test]
 fn what_redis_evicted_is_known_after_its_restart() {
-    let flags = ["--maxmemory", "4mb", "--maxmemory-policy", "volatile-lru", "--appendonly", "yes", "--appendfsync", "always"];
+    let flags =
+        ["--maxmemory", "4mb", "--maxmemory-policy", "volatile-lru", "--appendonly", "yes", "--appendfsync", "always"];
     let mut redis = RedisServer::with_flags(&flags);
     let decant = Whole::start(&Setup::new(&redis, "kask-first"));
     let value = format!("JSON..\"{}\"", "x".repeat(100_000));

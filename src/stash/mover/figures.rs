@@ -73,7 +73,9 @@ impl Mover {
         let name = self.stash.shard_name(shard);
         let why = match outbox.look(shard, until).await {
             Err(fault) => Some(format!("it cannot be looked at: {fault}")),
-            Ok(look) if look.must_compare => Some("it is being compared with what was seen of it; try again".to_owned()),
+            Ok(look) if look.must_compare => {
+                Some("it is being compared with what was seen of it; try again".to_owned())
+            }
             Ok(look) => {
                 if let Some(at) = look.mirror_lost_unix_ms {
                     figures.mirror_lost.push(format!("{name} since {}", rfc3339(at)));
@@ -99,7 +101,9 @@ impl Mover {
             match outbox.evicted(shard, until).await {
                 Ok(keys) => evicted = evicted.saturating_add(keys),
                 Err(fault) => {
-                    figures.suspect.push(format!("{}: it does not tell what it evicted: {fault}", self.stash.shard_name(shard)));
+                    figures
+                        .suspect
+                        .push(format!("{}: it does not tell what it evicted: {fault}", self.stash.shard_name(shard)));
                 }
             }
         }
