@@ -20,12 +20,14 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Backfill(&'a str),
     Traffic(&'a str),
     Shards(&'a str),
     /// A shard whose loss of writes an operator accepts, by its name.
     Loss(&'a str, &'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
+    Verify(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -48,8 +50,10 @@ impl<'a> Resource<'a> {
             | Resource::Damaged(stash, _)
             | Resource::Shards(stash)
             | Resource::Loss(stash, _)
+            | Resource::Backfill(stash)
             | Resource::Outbox(stash)
-            | Resource::Traffic(stash) => Some(stash),
+            | Resource::Traffic(stash)
+            | Resource::Verify(stash) => Some(stash),
             _ => None,
         }
     }
@@ -59,6 +63,8 @@ impl<'a> Resource<'a> {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
             Resource::Loss(..) => "POST",
+            Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
+            Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -96,7 +102,9 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/history" => Some(Resource::History(stash)),
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
+        "verify" => Some(Resource::Verify(stash)),
         "shards" => Some(Resource::Shards(stash)),
         _ => {
             if let Some(id) = rest.strip_prefix("damaged/") {
@@ -136,7 +144,7 @@ pub(super) fn route<'a>(
     Ok(Route {
         resource,
         stash: index,
-        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        writes: matches!(*method, Method::PUT | Method::POST | Method::PATCH | Method::DELETE),
         deletes: *method == Method::DELETE,
     })
 }
@@ -176,6 +184,8 @@ mod tests {
             ("/v1/stashes/echoseen/shards", 200, 405, 405),
             ("/v1/stashes/echoseen/shards/main/accept-loss", 405, 405, 200),
             ("/v1/stashes/echoseen/shards/main", 404, 404, 404),
+            ("/v1/stashes/echoseen/backfill", 200, 405, 200),
+            ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

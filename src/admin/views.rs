@@ -2,6 +2,7 @@
 
 pub use super::attention::{Attention, Level};
 use crate::{
+    backfill::RunView,
     codec::show::rfc3339,
     phase::{
         Phase,
@@ -12,6 +13,7 @@ use crate::{
         ShardFigures, StashFigures,
         traffic::{Slot, Windows},
     },
+    verify,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +44,12 @@ pub struct StashView {
     pub attention: Vec<Attention>,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last backfill; none: there was never one.
+    #[serde(default)]
+    pub backfill: Option<RunView>,
+    /// The last run of verify, and the one under way.
+    #[serde(default)]
+    pub verify: verify::Brief,
 }
 
 /// A phase record.
@@ -260,6 +268,8 @@ mod tests {
             record: None,
             attention: Vec::new(),
             figures,
+            backfill: None,
+            verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);
