@@ -34,7 +34,7 @@ use crate::{
 pub use alone::Alone;
 use alone::LoneWrite;
 use arc_swap::ArcSwapOption;
-pub use figures::{ShardFigures, StashFigures};
+pub use figures::{ShardFigures, StashFigures, SuspectFigures};
 use load::Load;
 pub use looker::{Seen, ShardView};
 use memory::Memory;
