@@ -11,9 +11,7 @@ pub(super) trait Reply {
 
 impl Reply for Value {
     fn refuses_as_replica(&self) -> bool {
-        // Before Redis 7 a script's error is told inside another.
-        let inside = |text: Option<&str>| text.is_some_and(|text| text.contains("-READONLY "));
-        matches!(self, Value::ServerError(error) if error.code() == "READONLY" || inside(error.details()))
+        matches!(self, Value::ServerError(error) if is_a_replicas(error.code(), error.details().unwrap_or_default()))
     }
 }
 
@@ -33,8 +31,13 @@ impl<T: Reply> Reply for Result<T, RedisFailure> {
     fn refuses_as_replica(&self) -> bool {
         match self {
             Ok(reply) => reply.refuses_as_replica(),
-            Err(RedisFailure::Refused { code, detail }) => code == "READONLY" || detail.contains("-READONLY "),
+            Err(RedisFailure::Refused { code, detail }) => is_a_replicas(code, detail),
             Err(_) => false,
         }
     }
+}
+
+/// Before Redis 7 a script's error is told inside another.
+fn is_a_replicas(code: &str, detail: &str) -> bool {
+    code == "READONLY" || detail.contains("-READONLY ")
 }
