@@ -59,8 +59,7 @@ fn fell_back_a_moment_ago() -> Stage {
     redis_set(&stage.redis, "k", "s:1:\"v\";");
     stage.wait_quiet();
     stage.wait_metric("decant_fallback_hits_total", &[]);
-    stage.decant.wait_drained(&stage.redis);
-    wait_until("it is copied", || stage.kask.holds("k").is_some());
+    stage.decant.copy_and_compare();
     stage
 }
 
