@@ -1,6 +1,6 @@
 //! The operator's console in a real Chromium, over a running decant with a real Redis. Screenshots go to target/console/.
 
-mod browser;
+pub mod browser;
 
 use crate::{
     redis_server::RedisServer,
