@@ -1,5 +1,6 @@
 //! The record on this decant's own disk. The runtime never waits for it.
 
+use super::on_disk;
 use crate::phase::{
     file::{RecordFault, RecordFile},
     record::PhaseRecord,
@@ -48,7 +49,7 @@ impl FileStore {
     /// The same version, changed: durable, and no line in the history.
     pub async fn replace(&self, next: PhaseRecord) -> Result<(), RecordFault> {
         let written = next.clone();
-        self.on_disk(move |file| file.store(&written)).await?;
+        on_disk(&self.file, move |file| file.store(&written)).await?;
         self.current.store(Some(Arc::new(next)));
         Ok(())
     }
@@ -56,22 +57,13 @@ impl FileStore {
     /// Writes the line that the history lacks, if there is one.
     pub async fn catch_up(&self) -> Result<(), RecordFault> {
         let Some(line) = self.owed().clone() else { return Ok(()) };
-        self.on_disk(move |file| file.append(&line)).await?;
+        on_disk(&self.file, move |file| file.append(&line)).await?;
         *self.owed() = None;
         Ok(())
     }
 
     fn owed(&self) -> std::sync::MutexGuard<'_, Option<PhaseRecord>> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn on_disk(
-        &self,
-        work: impl FnOnce(&RecordFile) -> Result<(), RecordFault> + Send + 'static,
-    ) -> Result<(), RecordFault> {
-        let file = self.file.clone();
-        let done = tokio::task::spawn_blocking(move || work(&file)).await;
-        done.unwrap_or_else(|ended| Err(self.file.unwritten(std::io::Error::other(ended))))
     }
 }
 

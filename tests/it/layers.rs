@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 10] = [
     &["stash"],
     &["scan"],
     &["outbox", "kask_server", "fleet"],
-    &["dialect", "tier"],
+    &["dialect", "tier", "etcd"],
     &["http", "telemetry"],
     &["config", "protocol"],
     &["phase", "codec"],

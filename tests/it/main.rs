@@ -11,6 +11,8 @@ mod damaged;
 mod dashboards;
 mod dialect;
 mod edges;
+mod etcd;
+mod etcd_server;
 mod faults;
 mod http;
 mod kask_server;

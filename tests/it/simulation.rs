@@ -10,6 +10,7 @@ pub mod checker;
 pub mod harm;
 pub mod kask;
 pub mod mover;
+pub mod register;
 pub mod scenarios;
 pub mod scheduler;
 pub mod shard;

@@ -111,6 +111,7 @@ impl Mover {
             forced: false,
             guards: Vec::new(),
             member: self.member.clone(),
+            driver: None,
             kask_stale_since_unix_ms: match request.to {
                 Phase::RedisOnly => Some(now),
                 _ => None,

@@ -77,6 +77,7 @@ impl Mover {
             forced: false,
             guards: Vec::new(),
             member: fence.member.clone(),
+            driver: None,
             kask_stale_since_unix_ms: self
                 .perhaps_stale(fence)
                 .map(|now| record.kask_stale_since_unix_ms.unwrap_or(now)),

@@ -63,6 +63,7 @@ impl Mover {
             forced: false,
             guards: Vec::new(),
             member: self.member.clone(),
+            driver: None,
             kask_stale_since_unix_ms: None,
             mirror_unclean_since_unix_ms: None,
         }
@@ -79,6 +80,7 @@ impl Mover {
             reason: "learned from the fence".into(),
             by: fence.member.clone(),
             member: fence.member.clone(),
+            driver: None,
             state: if fence.member == self.member { State::Moving } else { State::Settled },
             kask_stale_since_unix_ms: self.perhaps_stale(fence).filter(|_| fence.version > 1),
             mirror_unclean_since_unix_ms: self.perhaps_unclean(fence).filter(|_| fence.version > 1),
