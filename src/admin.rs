@@ -5,6 +5,7 @@
 
 mod attention;
 mod console;
+mod fleet;
 mod gate;
 mod moves;
 mod next;
@@ -136,6 +137,11 @@ impl Inner {
                 }
                 let verdict = if route.deletes { Verdict::Drop } else { Verdict::Retry };
                 json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
+            }
+            Resource::Fleet(_) => json(StatusCode::OK, &status::fleet(mover()?)),
+            Resource::Member(_, member) => {
+                gate::is_json(head)?;
+                fleet::forget(mover()?, member, &self.body(body).await?).await
             }
             Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
             Resource::Outbox(_) => {

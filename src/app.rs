@@ -14,6 +14,7 @@ use crate::{
     stash::mover::Mover,
     tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
 };
+use futures_util::future::join_all;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -102,6 +103,7 @@ pub async fn run(
             "background copies were cut off; their intents stay, and the reaper heals them"
         );
     }
+    join_all(movers.iter().map(|mover| mover.end())).await;
     admin_stop.cancel();
     let _ = admin_task.await;
     for (running, stop) in kasks {

@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+mod fleet;
 mod inspect;
 mod kask;
 mod outbox;
@@ -92,6 +93,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// The phase of a stash: show it, move to another, tell its history
     Phase(phase::PhaseArgs),
+    /// The decants that share a stash: who follows, who is silent; declare one gone
+    Fleet(fleet::FleetArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
@@ -149,6 +152,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Serve(args) => serve::run(&cli.global, args),
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Fleet(args) => fleet::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),

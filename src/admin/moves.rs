@@ -6,7 +6,7 @@ use super::{
     views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
 };
 use crate::{
-    phase::{Phase, guard::Guard},
+    phase::{Phase, guard::Guard, record::Line},
     stash::mover::{MoveFault, MoveRequest, Moved, Mover},
 };
 use http::StatusCode;
@@ -47,12 +47,7 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
              send {{\"to\": PHASE, \"reason\": TEXT}} and, as wanted, from, by, force, dry_run, kask_emptied"
         ))
     })?;
-    let by = body.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned());
-    for (name, text, chars_max) in [("reason", &body.reason, REASON_CHARS_MAX), ("by", &by, BY_CHARS_MAX)] {
-        if text.chars().count() > chars_max || text.chars().any(char::is_control) {
-            return Err(bad(format!("\"{name}\" is one line of at most {chars_max} characters")));
-        }
-    }
+    let by = one_line(&body.reason, body.by)?;
     if body.reason.trim().is_empty() && !body.dry_run {
         return Err(bad(MoveFault::NoReason.to_string()));
     }
@@ -65,6 +60,18 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
         dry_run: body.dry_run,
         kask_emptied: body.kask_emptied,
     })
+}
+
+/// Who says so, where reason and name can stand in the history.
+pub(super) fn one_line(reason: &str, by: Option<String>) -> Result<String, Problem> {
+    let by = by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned());
+    for (name, text, chars_max) in [("reason", reason, REASON_CHARS_MAX), ("by", &by, BY_CHARS_MAX)] {
+        if text.chars().count() > chars_max || text.chars().any(char::is_control) {
+            let detail = format!("\"{name}\" is one line of at most {chars_max} characters");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail));
+        }
+    }
+    Ok(by)
 }
 
 pub(super) fn phase(name: &str) -> Result<Phase, Problem> {
@@ -99,7 +106,14 @@ fn refused(fault: MoveFault) -> Problem {
             conflict("not-owner").with("member", own.into()).with("owner", named.into())
         }
         MoveFault::Stale { now, .. } => conflict("phase-changed").with("record", value(&RecordView::from(&*now))),
-        MoveFault::Overtaken(_) => conflict("phase-changed"),
+        MoveFault::Overtaken(_) | MoveFault::Changed => conflict("phase-changed"),
+        MoveFault::Proposed { .. } => conflict("move-under-way"),
+        MoveFault::Behind(ref members) | MoveFault::Unpromised(ref members) => {
+            conflict("member-behind").with("members", members.clone().into())
+        }
+        MoveFault::Away(_) | MoveFault::Etcd(_) | MoveFault::Unknown(_) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail)
+        }
         MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))
@@ -122,20 +136,22 @@ fn value(document: &impl serde::Serialize) -> serde_json::Value {
 
 pub(super) fn shown(mover: &Mover) -> Answered {
     let Some(record) = mover.shown() else { return Err(refused(MoveFault::Starting)) };
-    let view = PhaseView {
-        stash: mover.stash().name.clone(),
-        own: record.member == mover.member(),
-        record: RecordView::from(&*record),
-    };
+    let view =
+        PhaseView { stash: mover.stash().name.clone(), own: mover.may_move_here(), record: RecordView::from(&*record) };
     json(StatusCode::OK, &view)
 }
 
 pub(super) async fn history(mover: Arc<Mover>) -> Answered {
     let stash = mover.stash().name.clone();
     let fault = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", why);
-    let read = tokio::task::spawn_blocking(move || mover.history()).await.map_err(|e| fault(e.to_string()))?;
-    let records = read.map_err(|e| fault(e.to_string()))?;
-    json(StatusCode::OK, &HistoryView { stash, history: records.iter().map(RecordView::from).collect() })
+    let (mut history, mut events) = (Vec::new(), Vec::new());
+    for line in mover.history().await.map_err(|e| fault(e.to_string()))? {
+        match line {
+            Line::Moved(record) => history.push(RecordView::from(&*record)),
+            Line::Happened(happening) => events.push(happening),
+        }
+    }
+    json(StatusCode::OK, &HistoryView { stash, history, events })
 }
 
 #[cfg(test)]

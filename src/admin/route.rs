@@ -21,6 +21,9 @@ pub(super) enum Resource<'a> {
     Key(&'a str, &'a str),
     Outbox(&'a str),
     Traffic(&'a str),
+    Fleet(&'a str),
+    /// A member of the fleet, by its name.
+    Member(&'a str, &'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
 }
@@ -43,6 +46,8 @@ impl<'a> Resource<'a> {
             | Resource::Next(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
+            | Resource::Member(stash, _)
+            | Resource::Fleet(stash)
             | Resource::Outbox(stash)
             | Resource::Traffic(stash) => Some(stash),
             _ => None,
@@ -53,6 +58,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Member(..) => "DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -91,9 +97,11 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
-        _ => match rest.strip_prefix("damaged/") {
-            Some(id) => Some(Resource::Damaged(stash, id)),
-            None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
+        "fleet" => Some(Resource::Fleet(stash)),
+        _ => match (rest.strip_prefix("damaged/"), rest.strip_prefix("fleet/")) {
+            (Some(id), _) => Some(Resource::Damaged(stash, id)),
+            (None, Some(member)) => Some(Resource::Member(stash, member)),
+            (None, None) => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
         },
     }
 }
@@ -161,6 +169,8 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/fleet", 200, 405, 405),
+            ("/v1/stashes/echoseen/fleet/one", 405, 405, 405),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -2,13 +2,14 @@
 
 use super::{
     messages::{
-        AuthenticateRequest, AuthenticateResponse, Compare, DeleteRequest, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
-        LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, RangeRequest,
-        RangeResponse, RequestOp, TxnRequest, TxnResponse, WatchCreate, WatchRequest, WatchResponse, compare, request_op,
+        AuthenticateRequest, AuthenticateResponse, Compare, DeleteRequest, KeyValue, LeaseGrantRequest,
+        LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+        PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, WatchCreate, WatchRequest,
+        WatchResponse, compare, request_op,
     },
     txn::{Entry, Event, Then, Txn, When},
 };
-use crate::config::Secret;
+use crate::config::{EtcdConfig, Secret};
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::{error::Error as _, future::Future, time::Duration};
@@ -42,6 +43,15 @@ pub struct ClientSettings {
     pub tls: Tls,
     /// User and password.
     pub login: Option<(String, Secret)>,
+}
+
+impl From<&EtcdConfig> for ClientSettings {
+    fn from(config: &EtcdConfig) -> ClientSettings {
+        ClientSettings {
+            tls: Tls { ca: config.ca.clone(), identity: config.identity.clone() },
+            login: config.login.clone(),
+        }
+    }
 }
 
 /// PEM, as read from files.
@@ -120,8 +130,7 @@ impl Client {
         let mut entries: Vec<Entry> = Vec::new();
         while entries.len() < most {
             let limit = PAGE.min((most - entries.len()) as i64);
-            let asked =
-                RangeRequest { key: prefix.as_bytes().to_vec(), range_end: end, limit, sort_order: 2 };
+            let asked = RangeRequest { key: prefix.as_bytes().to_vec(), range_end: end, limit, sort_order: 2 };
             let page: RangeResponse = self.ask("/etcdserverpb.KV/Range", asked).await?;
             end = page.kvs.last().map(|last| last.key.clone()).unwrap_or_default();
             entries.extend(page.kvs.into_iter().filter_map(entry));

@@ -32,7 +32,11 @@ pub enum When {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Then {
     /// With a lease the key goes when the lease does.
-    Put { key: String, value: Vec<u8>, lease: Option<i64> },
+    Put {
+        key: String,
+        value: Vec<u8>,
+        lease: Option<i64>,
+    },
     Delete(String),
 }
 

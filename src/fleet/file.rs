@@ -31,9 +31,11 @@ impl FileStore {
         self.current.load_full()
     }
 
-    /// The moves so far, oldest first. Blocks on the disk.
-    pub fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
-        self.file.history()
+    /// The moves so far, oldest first.
+    pub async fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
+        let file = self.file.clone();
+        let read = tokio::task::spawn_blocking(move || file.history()).await;
+        read.unwrap_or_else(|ended| Err(self.file.unwritten(std::io::Error::other(ended))))
     }
 
     /// Another version of the phase: durable, and then told in the history. With an error nothing has begun; that the line alone could
@@ -73,8 +75,8 @@ mod tests {
     use crate::phase::{Phase, record::sample};
     use std::fs;
 
-    fn versions(store: &FileStore) -> Vec<u64> {
-        store.history().unwrap().iter().map(|line| line.version).collect()
+    async fn versions(store: &FileStore) -> Vec<u64> {
+        store.history().await.unwrap().iter().map(|line| line.version).collect()
     }
 
     fn record(version: u64) -> PhaseRecord {
@@ -91,7 +93,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(store.begin(record(2)).await.is_err());
-        assert_eq!((store.record().unwrap().version, versions(&store)), (1, vec![1]));
+        assert_eq!((store.record().unwrap().version, versions(&store).await), (1, vec![1]));
     }
 
     #[tokio::test]
@@ -108,9 +110,9 @@ mod tests {
         fs::remove_dir(&history).unwrap();
         // A crash in between: the next start finds the record, and a history without it.
         let store = FileStore::open(file).unwrap();
-        assert_eq!(versions(&store), [0; 0]);
+        assert_eq!(versions(&store).await, [0; 0]);
         store.begin(record(2)).await.unwrap();
         store.replace(PhaseRecord { since_unix_ms: 9, ..record(2) }).await.unwrap();
-        assert_eq!(versions(&store), [1, 2]);
+        assert_eq!(versions(&store).await, [1, 2]);
     }
 }

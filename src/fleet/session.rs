@@ -1,16 +1,13 @@
 //! Being a member: registers, watches the record, says again and again that it is alive, and begins anew when any of that fails.
 
 use super::{
-    unix_ms,
     shared::{Session, Shared},
     steps::MEMBERS_MAX,
+    unix_ms,
     view::{Entries, Registration, Report, View},
 };
 use crate::etcd::{Client, Fault, Watch};
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -35,11 +32,6 @@ pub enum SessionFault {
     Forgotten,
     #[error("the registration was overtaken by another change; it is tried again")]
     Overtaken,
-    #[error(
-        "{name} is the name of another decant of this fleet; give each its own fleet.member. If that one is gone for good, \
-         declare it so: decant fleet forget {name}"
-    )]
-    NameTaken { name: String },
     #[error("{name} is at work in another process with a copy of this state_dir; give each decant its own")]
     Twin { name: String },
     #[error("the fleet has {MEMBERS_MAX} decants, and no room for another; decant fleet show lists them")]
@@ -73,7 +65,7 @@ impl Shared {
     /// Told once: when the session that was is over, or the first could not begin.
     fn ended(&self, endpoint: &str, fault: &SessionFault) {
         let why = format!("{endpoint}: {fault}");
-        let ousted = matches!(fault, SessionFault::Forgotten | SessionFault::Twin { .. } | SessionFault::NameTaken { .. });
+        let ousted = matches!(fault, SessionFault::Forgotten | SessionFault::Twin { .. });
         if self.lost(why.clone(), ousted) {
             tracing::warn!(
                 member = self.member(),
@@ -83,7 +75,11 @@ impl Shared {
         }
     }
 
-    async fn session(&self, endpoint: &str, twin: &mut Option<String>) -> Result<std::convert::Infallible, SessionFault> {
+    async fn session(
+        &self,
+        endpoint: &str,
+        twin: &mut Option<String>,
+    ) -> Result<std::convert::Infallible, SessionFault> {
         let client = Client::connect(endpoint, &self.settings.client).await?;
         let lease = client.grant(self.settings.lease.as_secs()).await?;
         let snapshot = client.range(self.keys.root()).await?;
@@ -101,7 +97,11 @@ impl Shared {
         let mut session = Session { client, lease, registered: 0 };
         let seen = timeout(SEEN_WITHIN, self.seen_registered(watch, &mut entries, &mut session)).await;
         let watch = seen.map_err(|_| Fault::Unanswered("the registration is not seen".into()))??;
-        tracing::info!(member = self.member(), endpoint, "the record is watched, and this decant is a member of the fleet");
+        tracing::info!(
+            member = self.member(),
+            endpoint,
+            "the record is watched, and this decant is a member of the fleet"
+        );
         tokio::select! {
             ended = self.follow(watch, entries, &session, twin) => ended,
             ended = self.pulse(&session) => ended,
@@ -113,9 +113,6 @@ impl Shared {
         let Some(member) = view.members.get(self.member()) else {
             return if view.members.len() < MEMBERS_MAX { Ok(()) } else { Err(SessionFault::Full) };
         };
-        if member.registration.is.id != self.settings.id {
-            return Err(SessionFault::NameTaken { name: name() });
-        }
         match &member.report {
             // Of this state_dir, which this process holds alone: it is what was here before, unless the folder was copied.
             Some(report) if twin == Some(report.is.process.as_str()) => Err(SessionFault::Twin { name: name() }),
@@ -125,13 +122,13 @@ impl Shared {
 
     fn registration(&self, view: &View) -> Registration {
         let before = view.members.get(self.member()).map(|member| member.registration.is.clone());
-        let new = Registration { id: self.settings.id.clone(), since_unix_ms: unix_ms(), ..Registration::default() };
+        let new = Registration { since_unix_ms: unix_ms(), ..Registration::default() };
         Registration { decant: env!("CARGO_PKG_VERSION").to_owned(), ..before.unwrap_or(new) }
     }
 
     fn report(&self) -> Report {
         let report = self.reporter.get().map(|reporter| reporter()).unwrap_or_default();
-        Report { id: self.settings.id.clone(), process: self.process.clone(), ..report }
+        Report { process: self.process.clone(), ..report }
     }
 
     async fn seen_registered(

@@ -1,8 +1,8 @@
 //! The record in etcd, shared by the decants of a fleet: what this one knows of it, and how it changes it.
 
 use super::{
-    on_disk, unix_ms,
     keys::Keys,
+    on_disk, unix_ms,
     view::{Kept, Report, View},
 };
 use crate::{
@@ -29,10 +29,8 @@ pub struct SharedSettings {
     pub prefix: String,
     /// A member that says nothing for so long is silent.
     pub lease: Duration,
-    /// This decant's name.
+    /// This decant's name, which is that of its state_dir.
     pub member: String,
-    /// Of its state_dir.
-    pub id: String,
 }
 
 /// A session with etcd: from the registration until something goes wrong.
@@ -60,6 +58,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// etcd was tried, in vain.
+    pub fn has_failed(&self) -> bool {
+        self.told
+    }
+
     /// The view is what etcd holds, but for what is on its way.
     pub fn is_confirmed(&self) -> bool {
         self.session.is_some()

@@ -71,13 +71,19 @@ impl Keys {
 
     pub fn acknowledge(&self, name: &str, stands: &Kept<Registration>, version: u64) -> Txn {
         let next = Registration { acknowledged: version, ..stands.is.clone() };
-        Txn::default().when(When::Unchanged(self.member_of(name), stands.changed)).put(self.member_of(name), json(&next))
+        Txn::default()
+            .when(When::Unchanged(self.member_of(name), stands.changed))
+            .put(self.member_of(name), json(&next))
     }
 
     /// This decant ends, and Redis lacks nothing that it wrote.
     pub fn leave(&self, name: &str, registered: i64) -> Txn {
         let belongs = When::Same(self.member_of(name), registered);
-        Txn::default().when(belongs).delete(self.member_of(name)).delete(self.alive_of(name)).delete(self.promise_of(name))
+        Txn::default()
+            .when(belongs)
+            .delete(self.member_of(name))
+            .delete(self.alive_of(name))
+            .delete(self.promise_of(name))
     }
 
     /// One move at a time.
@@ -97,10 +103,13 @@ impl Keys {
         Txn::default().when(stands).put_leased(self.promise_of(name), json(promise), lease)
     }
 
-    /// The move begins: the record is the one that was weighed, the proposal was not given up meanwhile, and every promise stands.
+    /// The move begins: the record is the one that was weighed, the proposal was not given up meanwhile, and every promise stands. Its
+    /// maker acknowledges by it, so that others can finish the move if it dies now. None: a promise is missing.
     pub fn begin(&self, view: &View, proposal: &Kept<Proposal>, next: &PhaseRecord) -> Option<Txn> {
         let record = view.record.as_ref()?;
-        let mut txn = Txn::default()
+        let maker = &view.members.get(&next.member)?.registration;
+        let mut txn = self
+            .acknowledge(&next.member, maker, next.version)
             .when(When::Unchanged(self.record(), record.changed))
             .when(When::Same(self.proposal(), proposal.created));
         for (name, member) in &view.members {

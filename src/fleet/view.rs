@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 /// A decant of the fleet: it belongs to it until it leaves or is forgotten, alive or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// Of its state_dir: two decants must not go by one name.
-    pub id: String,
     pub since_unix_ms: u64,
     /// Its build.
     pub decant: String,
@@ -24,8 +22,6 @@ pub struct Registration {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// Of its state_dir.
-    pub id: String,
     /// Of its process.
     pub process: String,
     /// The version of the phase that it believes in.
@@ -37,8 +33,6 @@ pub struct Report {
     pub reads_kask: u64,
     pub reads_redis: u64,
     pub reads_none: u64,
-    /// Requests to Kask that failed since its start.
-    pub kask_errors: u64,
     pub keys_pending: u64,
     /// As it last saw the shards.
     pub outbox: u64,

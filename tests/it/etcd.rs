@@ -72,7 +72,9 @@ fn by_order(entries: &[Entry]) -> Vec<(String, Vec<u8>, usize, usize)> {
 /// The model speaks of its own revisions: what a condition compares is put into etcd's.
 fn translated(txn: &Txn, model: &[Entry], real: &[Entry]) -> Txn {
     let of = |key: &String| {
-        let at = |entries: &[Entry]| entries.iter().find(|entry| entry.key == *key).map_or((0, 0), |e| (e.created, e.changed));
+        let at = |entries: &[Entry]| {
+            entries.iter().find(|entry| entry.key == *key).map_or((0, 0), |e| (e.created, e.changed))
+        };
         (at(model), at(real))
     };
     let when = txn.when.iter().map(|when| match when {
@@ -134,9 +136,14 @@ async fn a_real_etcd_answers_as_the_simulations_register() {
                 }
             }
         };
-        tokio::time::timeout(WITHIN, complete).await.unwrap_or_else(|_| panic!("seed {seed}, call {call}: the watch lags"));
+        tokio::time::timeout(WITHIN, complete)
+            .await
+            .unwrap_or_else(|_| panic!("seed {seed}, call {call}: the watch lags"));
     }
-    assert!(done > CALLS / 4 && done < CALLS * 9 / 10, "{done} of {CALLS} conditions held: too few, or too many, to tell");
+    assert!(
+        done > CALLS / 4 && done < CALLS * 9 / 10,
+        "{done} of {CALLS} conditions held: too few, or too many, to tell"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -269,4 +276,36 @@ async fn an_etcd_that_is_away_is_a_fault_and_no_wait() {
     ] {
         assert!(matches!(fault, Fault::Unanswered(_)), "{fault:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_goes_on_without_one_and_says_nothing_without_two() {
+    let mut servers = tokio::task::spawn_blocking(EtcdServer::cluster).await.unwrap();
+    let clients = [connected(&servers[0].url()).await, connected(&servers[1].url()).await];
+    let lease = clients[0].grant(600).await.unwrap();
+    assert!(clients[0].commit(&Txn::default().put_leased("/c/k", b"1".to_vec(), lease)).await.unwrap());
+    let seen = clients[1].range("/c/").await.unwrap();
+    assert_eq!(seen.entries.len(), 1, "the majority's, whoever is asked");
+    servers[0].kill();
+    // A leader is chosen anew: until then nothing is answered.
+    let changed = seen.entries[0].changed;
+    let txn = Txn::default().when(When::Unchanged("/c/k".into(), changed)).put("/c/k", b"2".to_vec());
+    let until = tokio::time::Instant::now() + WITHIN;
+    while clients[1].range("/c/").await.is_err() {
+        assert!(tokio::time::Instant::now() < until, "two of three do not go on");
+    }
+    assert!(clients[1].commit(&txn).await.unwrap() && clients[1].keep_alive(lease).await.unwrap());
+    servers[2].kill();
+    while clients[1].range("/c/").await.is_ok() {
+        assert!(tokio::time::Instant::now() < until + WITHIN, "one of three answers");
+    }
+    let mut servers = tokio::task::spawn_blocking(move || {
+        servers[0].restart();
+        servers
+    })
+    .await
+    .unwrap();
+    let back = connected(&servers[0].url()).await.range("/c/").await.unwrap();
+    assert_eq!(back.entries[0].value, b"2");
+    servers.clear();
 }

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -105,24 +105,6 @@ impl EtcdServer {
         self.wait_healthy();
     }
 
-    /// A copy of its data, while it is down.
-    pub fn save(&self, to: &Path) {
-        assert!(self.child.is_none(), "only while it is down");
-        copy_dir(&self.dir.path().join("data"), to);
-    }
-
-    /// As from a backup: what was written since is lost.
-    pub fn restore(&self, from: &Path) {
-        assert!(self.child.is_none(), "only while it is down");
-        std::fs::remove_dir_all(self.dir.path().join("data")).unwrap();
-        copy_dir(from, &self.dir.path().join("data"));
-    }
-
-    pub fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
-    }
-
     /// `etcdctl`, as its operator would; what it printed.
     pub fn ctl(&self, args: &[&str]) -> String {
         let mut command = Command::new("etcdctl");
@@ -153,12 +135,10 @@ impl EtcdServer {
             command.arg("--trusted-ca-file").arg(&tls.ca).arg("--cert-file").arg(&tls.cert);
             command.arg("--key-file").arg(&tls.key).arg("--client-cert-auth");
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("etcd: {error}; it is needed here: apt-get install etcd-server etcd-client"));
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap_or_else(|error| {
+                panic!("etcd: {error}; it is needed here: apt-get install etcd-server etcd-client")
+            });
         let begun = Instant::now();
         loop {
             if child.try_wait().unwrap().is_some() {
@@ -206,13 +186,5 @@ impl EtcdServer {
 impl Drop for EtcdServer {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (path, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
-        if path.is_dir() { copy_dir(&path, &to.join(name)) } else { let _ = std::fs::copy(&path, to.join(name)).unwrap(); }
     }
 }

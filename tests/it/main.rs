@@ -15,6 +15,7 @@ mod edges;
 mod etcd;
 mod etcd_server;
 mod faults;
+mod fleet;
 mod http;
 mod kask_server;
 mod layers;

@@ -43,6 +43,8 @@ pub struct Setup {
     pub outbox: String,
     /// More lines for `[admin]`.
     pub admin: String,
+    /// More lines, with their own tables.
+    pub tables: String,
 }
 
 impl Setup {
@@ -61,6 +63,7 @@ impl Setup {
             stash: String::new(),
             outbox: String::new(),
             admin: String::new(),
+            tables: String::new(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Setup {
             stash: String::new(),
             outbox: String::new(),
             admin: String::new(),
+            tables: String::new(),
         }
     }
 
@@ -119,7 +123,7 @@ impl Setup {
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
-             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
+             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
             dir.path().join("state").display(),
             self.admin,
             self.phase,
@@ -128,6 +132,7 @@ impl Setup {
             self.kask_timeout_ms,
             self.lease_ms,
             self.outbox,
+            self.tables,
         )
     }
 }
