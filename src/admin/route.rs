@@ -26,6 +26,7 @@ pub(super) enum Resource<'a> {
     Member(&'a str, &'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
+    Verify(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -49,7 +50,8 @@ impl<'a> Resource<'a> {
             | Resource::Member(stash, _)
             | Resource::Fleet(stash)
             | Resource::Outbox(stash)
-            | Resource::Traffic(stash) => Some(stash),
+            | Resource::Traffic(stash)
+            | Resource::Verify(stash) => Some(stash),
             _ => None,
         }
     }
@@ -59,6 +61,7 @@ impl<'a> Resource<'a> {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
             Resource::Member(..) => "DELETE",
+            Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -98,6 +101,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "outbox" => Some(Resource::Outbox(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         "fleet" => Some(Resource::Fleet(stash)),
+        "verify" => Some(Resource::Verify(stash)),
         _ => match (rest.strip_prefix("damaged/"), rest.strip_prefix("fleet/")) {
             (Some(id), _) => Some(Resource::Damaged(stash, id)),
             (None, Some(member)) => Some(Resource::Member(stash, member)),
@@ -171,6 +175,7 @@ mod tests {
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
             ("/v1/stashes/echoseen/fleet", 200, 405, 405),
             ("/v1/stashes/echoseen/fleet/one", 405, 405, 405),
+            ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -13,6 +13,7 @@ use crate::{
         mover::FleetFigures,
         traffic::{Slot, Windows},
     },
+    verify,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,9 @@ pub struct StashView {
     pub fleet: FleetFigures,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last run of verify, and the one under way.
+    #[serde(default)]
+    pub verify: verify::Brief,
 }
 
 /// A phase record.
@@ -263,6 +267,7 @@ mod tests {
             attention: Vec::new(),
             fleet: FleetFigures::default(),
             figures,
+            verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);

@@ -246,7 +246,7 @@ fn a_move_whose_maker_died_is_finished_by_another() {
 
 #[test]
 fn an_etcd_that_has_lost_the_record_gets_it_again() {
-    let mut fleet_of = Fleet::start(2, "kask-first");
+    let fleet_of = Fleet::start(2, "kask-first");
     fleet_of.wait_follows();
     fleet_of.move_through(0, "redis-standby");
     fleet_of.etcd.ctl(&["del", "/decant/stash/echoseen/record"]);
