@@ -114,7 +114,8 @@ impl Keys {
             .when(When::Same(self.proposal(), proposal.created));
         for (name, member) in &view.members {
             let promise = member.promise.as_ref().filter(|promise| promise.is.proposal == proposal.created)?;
-            txn = txn.when(When::Unchanged(self.promise_of(name), promise.changed));
+            // The same promise, said again or not: a lease that ran out, or another session, would have made it anew.
+            txn = txn.when(When::Same(self.promise_of(name), promise.created));
         }
         Some(self.recorded(txn, next).delete(self.proposal()))
     }
