@@ -20,6 +20,7 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Backfill(&'a str),
     Traffic(&'a str),
     Fleet(&'a str),
     /// A member of the fleet, by its name.
@@ -49,6 +50,7 @@ impl<'a> Resource<'a> {
             | Resource::Damaged(stash, _)
             | Resource::Member(stash, _)
             | Resource::Fleet(stash)
+            | Resource::Backfill(stash)
             | Resource::Outbox(stash)
             | Resource::Traffic(stash)
             | Resource::Verify(stash) => Some(stash),
@@ -61,6 +63,7 @@ impl<'a> Resource<'a> {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
             Resource::Member(..) => "DELETE",
+            Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
             Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
@@ -99,6 +102,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/history" => Some(Resource::History(stash)),
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         "fleet" => Some(Resource::Fleet(stash)),
         "verify" => Some(Resource::Verify(stash)),
@@ -136,7 +140,7 @@ pub(super) fn route<'a>(
     Ok(Route {
         resource,
         stash: index,
-        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        writes: matches!(*method, Method::PUT | Method::POST | Method::PATCH | Method::DELETE),
         deletes: *method == Method::DELETE,
     })
 }
@@ -175,6 +179,7 @@ mod tests {
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
             ("/v1/stashes/echoseen/fleet", 200, 405, 405),
             ("/v1/stashes/echoseen/fleet/one", 405, 405, 405),
+            ("/v1/stashes/echoseen/backfill", 200, 405, 200),
             ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),

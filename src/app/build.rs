@@ -2,6 +2,7 @@
 
 use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
+    backfill::{self, Backfill, BackfillSettings},
     codec::transcode::Transcoder,
     config::{Config, EtcdConfig, KaskEndpoint, RedisConfig, StashConfig},
     etcd::ClientSettings,
@@ -25,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// A stash, ready to be started.
 pub struct Built {
     pub mover: Arc<Mover>,
+    pub backfill: Arc<Backfill>,
     /// The embedded Kask, where there is one, and what stops it.
     pub kask: Option<(Running, CancellationToken)>,
 }
@@ -77,20 +79,31 @@ pub async fn stash(
         store: if all.etcd.is_some() { "etcd" } else { "file" },
     };
     let file = RecordFile::new(&state.path, &config.name);
-    if let Some(etcd) = &all.etcd {
+    let mover = if let Some(etcd) = &all.etcd {
         let shared = Shared::new(membership(etcd, &state.member), &config.name, file);
-        return Ok(Built { mover: Mover::of_fleet(Stash::new(config, parts), shared, config.phase), kask });
-    }
-    let store = FileStore::open(file)?;
-    if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
-        return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
-    }
-    let mover = Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase);
-    Ok(Built { mover, kask })
+        Mover::of_fleet(Stash::new(config, parts), shared, config.phase)
+    } else {
+        let store = FileStore::open(file)?;
+        if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
+            return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
+        }
+        Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase)
+    };
+    let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
+    Ok(Built { mover, backfill, kask })
 }
 
-/// Lets the stash confirm its phase, look at its shards and reap, until `background` is cancelled.
-pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
+fn backfill_settings(config: &StashConfig) -> BackfillSettings {
+    let told = &config.backfill;
+    BackfillSettings {
+        limits: backfill::Limits { keys_per_s: told.keys_per_s, bytes_per_s: told.bytes_per_s },
+        harmless: told.harmless,
+        default_ttl_s: config.default_ttl_s,
+    }
+}
+
+/// Lets the stash confirm its phase, look at its shards, reap and copy, until `background` is cancelled.
+pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &CancellationToken) {
     let (stash, stop) = (mover.stash().clone(), background.clone());
     let moving = mover.clone();
     if let Some(shared) = mover.shared() {
@@ -106,6 +119,10 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
+    let (copying, stop) = (backfill.clone(), background.clone());
+    let copy = move || copying.clone().run(stop.clone());
+    // Waited for when decant ends, so that its last checkpoint is written.
+    stash.site.world.tasks.spawn(keep_up("backfill", stash.name.clone(), background.clone(), copy));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());

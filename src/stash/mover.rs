@@ -146,7 +146,17 @@ impl Mover {
         }
     }
 
-    /// What happened to the record so far, oldest first.
+    /// The moves so far, oldest first.
+    pub async fn moves(&self) -> Result<Vec<PhaseRecord>, HistoryFault> {
+        let lines = self.history().await?.into_iter();
+        let moves = lines.filter_map(|line| match line {
+            Line::Moved(record) => Some(*record),
+            Line::Happened(_) => None,
+        });
+        Ok(moves.collect())
+    }
+
+    /// What happened to the record so far, moves and else, oldest first.
     pub async fn history(&self) -> Result<Vec<Line>, HistoryFault> {
         match &self.store {
             Store::File(store) => {

@@ -32,6 +32,8 @@ pub struct Setup {
     pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
+    /// `None`: beside the configuration.
+    pub state_dir: Option<std::path::PathBuf>,
     pub phase: &'static str,
     pub serialization: &'static str,
     pub hmac_key: Option<String>,
@@ -55,6 +57,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase,
             serialization: "json",
             hmac_key: None,
@@ -75,6 +78,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase: "kask-only",
             serialization: "json",
             hmac_key: None,
@@ -124,7 +128,7 @@ impl Setup {
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
-            dir.path().join("state").display(),
+            self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
             self.phase,
             self.serialization,
