@@ -21,7 +21,7 @@ use crate::{
     codec::key::Key,
     config::{OnTierFailure, Replication, StashConfig},
     dialect::{Answer, AnswerFuture, Context, KeyValue, Operation, Verb},
-    phase::proof::BackfillProof,
+    phase::proof::{BackfillProof, VerifyProof},
     protocol::{
         Beliefs, Rules, Settings, Site,
         read::read,
@@ -102,6 +102,7 @@ pub struct Stash {
 #[derive(Debug, Default)]
 pub struct Proofs {
     pub backfill: ArcSwapOption<BackfillProof>,
+    pub verify: ArcSwapOption<VerifyProof>,
 }
 
 /// What [`Stash::new`] is built from besides the config.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     phase::{Phase, guard::Guard, record::Line},
-    stash::mover::{MoveFault, MoveRequest, Moved, Mover},
+    stash::mover::{HistoryFault, MoveFault, MoveRequest, Moved, Mover},
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -111,9 +111,11 @@ fn refused(fault: MoveFault) -> Problem {
         MoveFault::Behind(ref members) | MoveFault::Unpromised(ref members) => {
             conflict("member-behind").with("members", members.clone().into())
         }
-        MoveFault::Away(_) | MoveFault::Etcd(_) | MoveFault::Unknown(_) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail)
-        }
+        MoveFault::History(HistoryFault::File(_)) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", detail),
+        MoveFault::History(HistoryFault::Shared(_))
+        | MoveFault::Away(_)
+        | MoveFault::Etcd(_)
+        | MoveFault::Unknown(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail),
         MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))

@@ -19,6 +19,26 @@ pub struct BackfillProof {
     pub failed: u64,
 }
 
+/// The last run of verify over every key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyProof {
+    pub begun_unix_ms: u64,
+    pub ended_unix_ms: u64,
+    /// The phase that was compared in, and its version.
+    pub phase: Phase,
+    pub version: u64,
+    /// It looked at every key.
+    pub complete: bool,
+    pub compared: u64,
+    pub missing: u64,
+    /// Other values, and values of keys that are remembered as deleted.
+    pub different: u64,
+    /// Keys that had an open intent whenever they were looked at.
+    pub pending: u64,
+    /// Keys that cannot be in Kask, and that no client can read.
+    pub uncarried: u64,
+}
+
 /// Whether Kask has had every write since `version` was in force. `history` is what this decant knows of moves, in any order; a move that it
 /// does not know of may have been to `redis-only`.
 pub fn kask_was_written_since(version: u64, now: &PhaseRecord, history: &[PhaseRecord]) -> bool {

@@ -259,6 +259,33 @@ impl Whole {
         (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
     }
 
+    /// Copies everything to Kask and compares it, as the step to `redis-standby` wants it done.
+    pub fn copy_and_compare(&self) {
+        self.copy();
+        let report = self.compare();
+        assert_eq!(report["complete"], true, "{report:#}");
+    }
+
+    pub fn copy(&self) {
+        let path = "/v1/stashes/echoseen/backfill";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 201, "{}", begun.text());
+        wait_until("the backfill has finished", || self.admin_get(path)["state"] == "finished");
+    }
+
+    /// The report.
+    pub fn compare(&self) -> Value {
+        let path = "/v1/stashes/echoseen/verify";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 202, "{}", begun.text());
+        let mut view = Value::Null;
+        wait_until("verify has ended", || {
+            view = self.admin_get(path);
+            view["running"].is_null()
+        });
+        view["report"].take()
+    }
+
     /// Moves, and waits until the move has settled.
     pub fn move_to(&self, to: &str) {
         self.begin_move(to, json!({}));

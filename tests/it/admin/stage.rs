@@ -232,6 +232,17 @@ impl Decant {
         self.send(self.request("GET", path).header("host", host)).await
     }
 
+    /// Copies everything to Kask and compares it, as the step to `redis-standby` wants it done.
+    pub async fn copy_and_compare(&self) {
+        for (what, status) in [("backfill", 201), ("verify", 202)] {
+            let path = format!("/v1/stashes/echoseen/{what}");
+            let begun = self.send(self.request("POST", &path).json(&serde_json::json!({}))).await;
+            assert_eq!(begun.status, status, "{}", begun.text);
+            let ended = |view: &Value| view["state"] == "finished" || view.get("running").is_some_and(Value::is_null);
+            self.until(&path, ended).await;
+        }
+    }
+
     pub async fn put(&self, body: &Value) -> Got {
         self.put_with(body, None).await
     }
