@@ -12,7 +12,7 @@ use crate::{
     outbox::{Outbox, OutboxSettings},
     phase::file::RecordFile,
     protocol::{Belief, Beliefs, Fence},
-    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
+    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, memory::Memory, mover::Mover},
     tier::{
         kask::KaskTier,
         redis::{Shard, Target},
@@ -51,6 +51,10 @@ pub async fn stash(
     let tier = KaskTier::new(&url, config.kask.timeout, &config.name)
         .map_err(|fault| StartFault::KaskUrl { stash: config.name.clone(), fault })?;
     let outbox = config.redis.as_ref().map(|redis| outbox(config, redis)).transpose()?;
+    let memory = outbox.as_ref().map(|_| memory(config, state)).transpose()?;
+    if let (Some(outbox), Some(memory)) = (&outbox, &memory) {
+        outbox.recall(&state.member, memory.known());
+    }
     let shards = outbox.as_ref().map_or(0, |outbox| outbox.shards().len());
     let metrics = Arc::new(StashMetrics::new(&config.name));
     let alone = journal(config, state, &metrics).await?;
@@ -79,15 +83,18 @@ pub async fn stash(
         store: if all.etcd.is_some() { "etcd" } else { "file" },
     };
     let file = RecordFile::new(&state.path, &config.name);
+    let stash = Stash::new(config, parts);
+    if let Some(memory) = memory {
+        stash.remember_in(memory);
+    }
     let mover = if let Some(etcd) = &all.etcd {
-        let shared = Shared::new(membership(etcd, &state.member), &config.name, file);
-        Mover::of_fleet(Stash::new(config, parts), shared, config.phase)
+        Mover::of_fleet(stash, Shared::new(membership(etcd, &state.member), &config.name, file), config.phase)
     } else {
         let store = FileStore::open(file)?;
         if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
             return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
         }
-        Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase)
+        Mover::new(stash, store, state.member.clone(), config.phase)
     };
     let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
     Ok(Built { mover, backfill, kask })
@@ -116,6 +123,9 @@ pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &Cancella
     let (healed, stop) = (stash.clone(), background.clone());
     let heal = move || healed.clone().heal_alone(stop.clone());
     tokio::spawn(keep_up("healer", stash.name.clone(), background.clone(), heal));
+    let (kept, stop) = (stash.clone(), background.clone());
+    let keep = move || kept.clone().keep_memory(stop.clone());
+    tokio::spawn(keep_up("memory", stash.name.clone(), background.clone(), keep));
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
@@ -139,6 +149,11 @@ fn membership(etcd: &EtcdConfig, member: &str) -> SharedSettings {
         lease: etcd.lease,
         member: member.to_owned(),
     }
+}
+
+/// One small file: read while nothing is served yet.
+fn memory(config: &StashConfig, state: &StateDir) -> Result<Memory, StartFault> {
+    Memory::open(&state.path, &config.name).map_err(|fault| StartFault::Memory { stash: config.name.clone(), fault })
 }
 
 async fn journal(config: &StashConfig, state: &StateDir, metrics: &StashMetrics) -> Result<Alone, StartFault> {

@@ -21,6 +21,7 @@ mod http;
 mod kask_server;
 mod layers;
 mod liar;
+mod loss;
 mod mediawiki;
 mod mediawiki_through_decant;
 mod moves;
