@@ -149,6 +149,7 @@ fn backfill_and_verify_are_followed() {
         assert!(matches!(whole.admin_send("POST", &path, &begin.to_string()).status(), 201 | 202));
         browser.wait_text("#copies", held);
         assert!(browser.sees("#copies progress"), "a bar for {what}");
+        pictures(&browser, &format!("mid-{what}"));
         assert_eq!(whole.admin_send("DELETE", &path, "{}").status(), 200);
         wait_until("it has ended", || {
             let view = whole.admin_get(&path);

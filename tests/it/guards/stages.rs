@@ -26,6 +26,9 @@ pub const CASES: &[Case] = &[
     case("nothing_damaged", "kask-first", with_a_damaged_intent, "1 damaged intents"),
     case("no_shard_suspect", "kask-first", with_an_emptied_redis, "main: "),
     case("nothing_evicted", "dual-write", with_a_redis_that_evicted, " keys evicted since kask-first began"),
+    case("redis_fit", "dual-write", with_a_redis_that_evicts_anything, "main: maxmemory-policy is allkeys-lru ("),
+    case("kask_takes_writes", "dual-write", with_a_kask_that_takes_no_writes, "a probe was not written: "),
+    case("no_backlog", "kask-first", with_a_backlog, "1001 writes are open in the outbox"),
     case("kask_not_stale", "dual-write", back_in_redis_only, "nobody says so"),
     case("backfill_finished", "redis-standby", backfilled_before_kask_went_stale, "writes have gone past Kask since"),
     case("verified", "redis-standby", copied_and_not_compared, "no run of verify over every key has ended"),
@@ -102,10 +105,11 @@ fn with_kask_away() -> Stage {
 }
 
 /// Kask has nothing, and refuses every write for good.
-fn with_a_damaged_intent() -> Stage {
+fn with_a_kask_that_refuses(phase: &'static str) -> Stage {
     let answer = |status: &str, problem: &str| {
         let body = format!(r#"{{"type":"https://www.mediawiki.org/wiki/Kask/errors/{problem}"}}"#);
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
         Act::Say((head + &body).into_bytes())
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -117,10 +121,34 @@ fn with_a_damaged_intent() -> Stage {
     let setup = Setup {
         kask_url: Some(format!("http://{}/echoseen/v1/", kask.address)),
         outbox: "tries_max = 2".to_owned(),
-        ..Setup::new(&redis, "dual-write")
+        ..Setup::new(&redis, phase)
     };
-    let stage = Stage { decant: Whole::start(&setup), redis, kask: None, held: Vec::new(), _runtime: Some(runtime) };
+    Stage { decant: Whole::start(&setup), redis, kask: None, held: Vec::new(), _runtime: Some(runtime) }
+}
+
+fn with_a_damaged_intent() -> Stage {
+    let stage = with_a_kask_that_refuses("dual-write");
     stage.write("k");
+    stage
+}
+
+fn with_a_kask_that_takes_no_writes() -> Stage {
+    with_a_kask_that_refuses("redis-only")
+}
+
+fn with_a_redis_that_evicts_anything() -> Stage {
+    let redis = RedisServer::with_flags(&["--maxmemory-policy", "allkeys-lru"]);
+    let decant = Whole::start(&Setup::new(&redis, "redis-only"));
+    Stage { decant, redis, kask: None, held: Vec::new(), _runtime: None }
+}
+
+/// Writes of a decant that is not there, and that nobody takes over: one more than may be open.
+fn with_a_backlog() -> Stage {
+    let stage = Stage::new("dual-write", "");
+    let mut zadd = redis::cmd("ZADD");
+    zadd.arg("decant|echoseen|to-kask");
+    (0..1001).for_each(|i| drop(zadd.arg("+inf").arg(format!("{i:032x}k{i}"))));
+    zadd.exec(&mut stage.redis.client()).unwrap();
     stage
 }
 
@@ -160,7 +188,7 @@ fn backfilled_before_kask_went_stale() -> Stage {
     stage.decant.copy();
     stage.decant.move_to("redis-only");
     stage.force("dual-write");
-    stage.decant.move_to("kask-first");
+    stage.force("kask-first");
     assert_eq!(stage.decant.compare()["complete"], true);
     stage
 }
