@@ -147,7 +147,9 @@ fn with_a_backlog() -> Stage {
     let stage = Stage::new("dual-write", "");
     let mut zadd = redis::cmd("ZADD");
     zadd.arg("decant|echoseen|to-kask");
-    (0..1001).for_each(|i| drop(zadd.arg("+inf").arg(format!("{i:032x}k{i}"))));
+    for i in 0..1001 {
+        zadd.arg("+inf").arg(format!("{i:032x}k{i}"));
+    }
     zadd.exec(&mut stage.redis.client()).unwrap();
     stage
 }
