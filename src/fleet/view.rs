@@ -3,7 +3,7 @@
 use super::keys::{Keys, Named};
 use crate::{
     etcd::{Entry, Event},
-    phase::{Phase, record::PhaseRecord},
+    phase::{Phase, guard::Met, record::PhaseRecord},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub struct Report {
     pub outbox: u64,
     pub damaged: u64,
     pub in_flight: u64,
+    /// For the guards of whoever moves.
+    pub met: Met,
 }
 
 impl Report {

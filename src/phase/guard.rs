@@ -9,7 +9,7 @@ use super::{
     record::{PhaseRecord, State},
 };
 pub use fitness::Fitness;
-pub use observed::Observed;
+pub use observed::{Met, Observed};
 use serde::Serialize;
 
 /// Two steps ask for it: the one that Kask is first written by, and, should that have been forced, the one that it is first read by.
@@ -311,9 +311,9 @@ fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
         name: "redis_missed_nothing",
         ok: false,
         figure: format!(
-            "Redis has had no write for {}; it lacks {} that this decant has acknowledged meanwhile, and those of others",
+            "Redis has had no write for {}; it lacks {} that were acknowledged meanwhile, as far as known here",
             observed::lasting(held),
-            figures.observed.writes
+            figures.observed.met.writes
         ),
         needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
     }

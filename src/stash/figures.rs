@@ -158,6 +158,7 @@ impl Stash {
             outbox: seen.iter().map(|seen| seen.to_kask + seen.to_redis).sum(),
             damaged: seen.iter().map(|seen| seen.damaged).sum(),
             in_flight: self.in_flight() as u64,
+            met: self.met(),
         }
     }
 

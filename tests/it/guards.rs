@@ -185,7 +185,7 @@ fn the_way_back_from_kask_only_tells_what_redis_lacks() {
     assert_eq!(stage.decant.delete("k0").status(), 204);
     let (_, told) = stage.decant.ask_move("redis-standby", json!({}));
     let failed = failing(&told);
-    let lacks = |figure: &str| figure.contains("it lacks 4 that this decant has acknowledged");
+    let lacks = |figure: &str| figure.contains("it lacks 4 that were acknowledged");
     assert!(failed.iter().any(|(name, figure)| name == "redis_missed_nothing" && lacks(figure)), "{told:#}");
 }
 

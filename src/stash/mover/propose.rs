@@ -4,7 +4,10 @@ use super::{MoveFault, MoveRequest, Moved, Mover, fleet::Joined, unix_ms};
 use crate::{
     etcd::Fault,
     fleet::{Kept, Known, Proposal, View},
-    phase::{guard::Figures, record::PhaseRecord},
+    phase::{
+        guard::{Figures, Met},
+        record::PhaseRecord,
+    },
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -25,7 +28,10 @@ impl Mover {
         }
         self.may_move(&record.is, &request)?;
         may_propose(&known)?;
-        let figures = self.figures(&record.is, &request).await?;
+        let mut figures = self.figures(&record.is, &request).await?;
+        let others = known.view.members.iter().filter(|(name, _)| **name != self.member);
+        let met = others.filter_map(|(_, member)| Some(member.report.as_ref()?.is.met));
+        figures.observed.met = met.fold(figures.observed.met, Met::and);
         let reported = known.view.members.iter().map(|(name, member)| {
             (name.as_str(), member.report.as_ref().and_then(|report| report.is.written_alone.as_deref()))
         });

@@ -33,7 +33,7 @@ pub const CASES: &[Case] = &[
     case("backfill_finished", "redis-standby", backfilled_before_kask_went_stale, "writes have gone past Kask since"),
     case("verified", "redis-standby", copied_and_not_compared, "no run of verify over every key has ended"),
     case("mirror_is_clean", "kask-first", back_in_redis_standby, "writes have gone past Redis"),
-    case("redis_missed_nothing", "redis-standby", in_kask_only, "it lacks 1 that this decant has acknowledged"),
+    case("redis_missed_nothing", "redis-standby", in_kask_only, "it lacks 1 that were acknowledged"),
     case("shadow_agrees", "kask-first", differing_in_shadow, "Kask had another value for "),
     case("rehearsal", "redis-standby", fallen_back_a_moment_ago, " reads of the last hour would have been misses"),
     case("soaked", "kask-only", in_redis_standby_for_a_moment, "redis-standby has held for "),
