@@ -45,7 +45,7 @@ pub struct Stage {
     pub decant: Whole,
     pub redis: RedisServer,
     /// None: embedded, or a liar.
-    pub kask: Option<Kask>,
+    _kask: Option<Kask>,
     /// Clients of Redis that must last as long as the stage.
     pub held: Vec<redis::Connection>,
     /// What a liar runs on.
@@ -56,17 +56,17 @@ impl Stage {
     pub fn new(phase: &'static str, stash: &str) -> Stage {
         let redis = RedisServer::start();
         let decant = Whole::start(&Setup { stash: stash.to_owned(), ..Setup::new(&redis, phase) });
-        Stage { decant, redis, kask: None, held: Vec::new(), _runtime: None }
+        Stage { decant, redis, _kask: None, held: Vec::new(), _runtime: None }
     }
 
     fn with_kask(phase: &'static str, stash: &str) -> (Stage, Kask) {
         let (redis, kask) = (RedisServer::start(), Kask::start());
         let setup = Setup { stash: stash.to_owned(), ..Setup::new(&redis, phase).with_kask(&kask) };
-        (Stage { decant: Whole::start(&setup), redis, kask: None, held: Vec::new(), _runtime: None }, kask)
+        (Stage { decant: Whole::start(&setup), redis, _kask: None, held: Vec::new(), _runtime: None }, kask)
     }
 
     fn beside(self, kask: Kask) -> Stage {
-        Stage { kask: Some(kask), ..self }
+        Stage { _kask: Some(kask), ..self }
     }
 
     /// Until nothing is pending as far as this decant knows.
@@ -123,7 +123,7 @@ fn with_a_kask_that_refuses(phase: &'static str) -> Stage {
         outbox: "tries_max = 2".to_owned(),
         ..Setup::new(&redis, phase)
     };
-    Stage { decant: Whole::start(&setup), redis, kask: None, held: Vec::new(), _runtime: Some(runtime) }
+    Stage { decant: Whole::start(&setup), redis, _kask: None, held: Vec::new(), _runtime: Some(runtime) }
 }
 
 fn with_a_damaged_intent() -> Stage {
@@ -139,7 +139,7 @@ fn with_a_kask_that_takes_no_writes() -> Stage {
 fn with_a_redis_that_evicts_anything() -> Stage {
     let redis = RedisServer::with_flags(&["--maxmemory-policy", "allkeys-lru"]);
     let decant = Whole::start(&Setup::new(&redis, "redis-only"));
-    Stage { decant, redis, kask: None, held: Vec::new(), _runtime: None }
+    Stage { decant, redis, _kask: None, held: Vec::new(), _runtime: None }
 }
 
 /// Writes of a decant that is not there, and that nobody takes over: one more than may be open.
@@ -173,7 +173,7 @@ fn with_a_redis_that_evicted() -> Stage {
         decant.metric("decant_shard_evicted_keys", &[]) > 0.0
     });
     decant.wait_drained(&redis);
-    Stage { decant, redis, kask: None, held: Vec::new(), _runtime: None }
+    Stage { decant, redis, _kask: None, held: Vec::new(), _runtime: None }
 }
 
 fn back_in_redis_only() -> Stage {
