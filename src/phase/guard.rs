@@ -12,9 +12,6 @@ pub use fitness::Fitness;
 pub use observed::{Met, Observed};
 use serde::Serialize;
 
-/// Two steps ask for it: the one that Kask is first written by, and, should that have been forced, the one that it is first read by.
-const KASK_NOT_STALE: &str = "kask_not_stale";
-
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Guard {
@@ -190,7 +187,7 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
         }
     };
     Guard {
-        name: KASK_NOT_STALE,
+        name: "kask_not_stale",
         ok,
         figure,
         needs: "a sample of Redis's keys is absent in Kask; and where writes have gone past Kask, it was emptied at least a lease after that \

@@ -146,7 +146,10 @@ fn no_guard_of_the_code_is_without_a_case() {
     let mut named = BTreeSet::new();
     for path in parts.chain([root.join("guard.rs")]) {
         let text = std::fs::read_to_string(path).unwrap();
-        named.extend(text.split("name: \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        for rest in text.split("name: ").skip(1).filter(|rest| !rest.starts_with("&'static str")) {
+            let literal = rest.strip_prefix('"').unwrap_or_else(|| panic!("this name is not found here: {rest}"));
+            named.insert(literal.split('"').next().unwrap().to_owned());
+        }
     }
     let tested: BTreeSet<String> = CASES.iter().map(|case| case.guard.to_owned()).collect();
     assert_eq!(tested.len(), CASES.len(), "one case a guard");
