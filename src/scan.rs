@@ -11,10 +11,9 @@
 //! id and page are asked for in one go on one connection, so they are of one process; a page of another process is thrown away, and the
 //! walk begins that shard again. Within one process a cursor stays good for any time, through reconnects and while the table grows or shrinks.
 
-mod glob;
 mod recent;
 
-pub use glob::{Glob, GlobFault};
+pub use crate::codec::glob::{Glob, GlobFault};
 
 use crate::{
     codec::key::Key,

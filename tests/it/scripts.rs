@@ -429,6 +429,7 @@ async fn the_scripts_do_what_the_model_does() {
         stash: "stash".into(),
         shards: "digest".into(),
         member: "m".into(),
+        ahead: None,
     };
     assert_eq!(members[0].lua.fence(0, soon()).await.unwrap(), None);
     assert_eq!(members[0].lua.raise(0, &first, soon()).await.unwrap(), Raised::Done);
@@ -479,8 +480,14 @@ async fn nothing_younger_than_the_lease_is_claimed() {
     let redis = RedisServer::start();
     let (young, expired) = (outbox(&redis, 3_600_000), outbox(&redis, 0));
     let until = Instant::now() + Duration::from_secs(5);
-    let fence =
-        Fence { version: 1, phase: Phase::KaskFirst, stash: "stash".into(), shards: "d".into(), member: "m".into() };
+    let fence = Fence {
+        version: 1,
+        phase: Phase::KaskFirst,
+        stash: "stash".into(),
+        shards: "d".into(),
+        member: "m".into(),
+        ahead: None,
+    };
     for outbox in [&young, &expired] {
         assert!(outbox.shards()[0].wait_up(until).await);
     }
@@ -502,8 +509,14 @@ async fn a_full_redis_does_a_script_whole_or_not_at_all() {
     let outbox = outbox(&redis, 0);
     let until = Instant::now() + Duration::from_secs(5);
     assert!(outbox.shards()[0].wait_up(until).await);
-    let fence =
-        Fence { version: 1, phase: Phase::KaskFirst, stash: "stash".into(), shards: "d".into(), member: "m".into() };
+    let fence = Fence {
+        version: 1,
+        phase: Phase::KaskFirst,
+        stash: "stash".into(),
+        shards: "d".into(),
+        member: "m".into(),
+        ahead: None,
+    };
     outbox.raise(0, &fence, until).await.unwrap();
     let (text, key, other) = (fence.to_text(), Key::from_bytes("k"), Key::from_bytes("l"));
     let value = Content::Body(Bytes::from_static(b"JSON..1"));

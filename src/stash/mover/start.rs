@@ -54,6 +54,7 @@ impl Mover {
         PhaseRecord {
             stash: self.stash.name.clone(),
             phase: self.first_phase,
+            ahead: None,
             from: None,
             version: 1,
             state: State::Moving,
@@ -75,6 +76,7 @@ impl Mover {
         }
         Ok(PhaseRecord {
             phase: fence.phase,
+            ahead: fence.ahead.clone(),
             version: fence.version,
             reason: "learned from the fence".into(),
             by: fence.member.clone(),
