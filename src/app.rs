@@ -5,14 +5,15 @@ mod keep_up;
 pub mod state_dir;
 
 use crate::{
-    admin::{Admin, AdminParts},
-    config::Config,
+    admin::{Admin, AdminParts, Managed},
+    config::{Config, StashConfig},
     dialect::{About, Dialect, Manners, Meter, Mount, Pages, SameBaseUri},
     http::serve,
     kask_server,
     phase::file::RecordFault,
-    stash::{memory::MemoryFault, mover::Mover},
-    tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
+    stash::memory::MemoryFault,
+    tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
+    verify::Verifier,
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
@@ -33,8 +34,8 @@ pub enum StartFault {
     Kask { stash: String, fault: kask_server::RunFault },
     #[error("stash \"{stash}\": {fault}")]
     KaskUrl { stash: String, fault: KaskUrlFault },
-    #[error("stash \"{stash}\": {fault}")]
-    RedisUrl { stash: String, fault: RedisUrlFault },
+    #[error("stash \"{stash}\", shard {shard}: {fault}")]
+    Redis { stash: String, shard: String, fault: TargetFault },
     #[error("stash \"{stash}\": {fault}")]
     Shards { stash: String, fault: ShardMapFault },
     #[error("stash \"{stash}\" was last in {phase}, but its config names no Redis: add stash.{stash}.redis")]
@@ -72,17 +73,19 @@ pub async fn run(
     let admin = bind("admin.listen", config.admin.listen).await?;
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
-    let (mut movers, mut kasks) = (Vec::new(), Vec::new());
+    let (mut stashes, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {
         let built = build::stash(stash, &config, &state, &tasks).await?;
         kasks.extend(built.kask);
-        movers.push(built.mover);
+        let keys_max = config.limits.key_bytes_max;
+        let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
+        stashes.push(Managed { mover: built.mover, backfill: built.backfill, verifier });
     }
     let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
-    let dialect = Dialect::new(mounts(&config, &movers), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
+    let dialect = Dialect::new(mounts(&config, &stashes), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
     let admin_service = Admin::new(AdminParts {
-        movers: movers.clone(),
+        stashes: stashes.clone(),
         metrics,
         token: config.admin.token.clone(),
         about: About::this_build(),
@@ -90,7 +93,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    movers.iter().for_each(|mover| build::start(mover, &background));
+    stashes.iter().for_each(|stash| build::start(&stash.mover, &stash.backfill, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;
@@ -113,9 +116,13 @@ pub async fn run(
     Ok(())
 }
 
-fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
-    let pairs = config.stashes.iter().zip(movers);
-    pairs.map(|(stash, mover)| Mount { base_uri: stash.base_uri.clone(), store: mover.stash().clone() }).collect()
+fn mounts(config: &Config, stashes: &[Managed]) -> Vec<Mount> {
+    let pairs = config.stashes.iter().zip(stashes);
+    let mount = |(stash, managed): (&StashConfig, &Managed)| Mount {
+        base_uri: stash.base_uri.clone(),
+        store: managed.mover.stash().clone(),
+    };
+    pairs.map(mount).collect()
 }
 
 async fn bind(what: &'static str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {

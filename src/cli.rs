@@ -4,6 +4,8 @@
 //! that becomes one here; it writes through [`Output`], never with `println!`, so that a reader who has seen enough
 //! (`decant … | head -1`) is no error.
 
+mod backfill;
+mod bar;
 mod check;
 mod client;
 mod inspect;
@@ -12,8 +14,10 @@ mod outbox;
 mod output;
 mod phase;
 mod serve;
+mod shard;
 mod status;
 mod text;
+mod verify;
 
 pub use output::{Failure, Output};
 
@@ -92,8 +96,14 @@ pub enum Command {
     Status(status::StatusArgs),
     /// The phase of a stash: show it, move to another, tell its history
     Phase(phase::PhaseArgs),
+    /// The bulk copy: everything that Kask lacks, beside live traffic
+    Backfill(backfill::BackfillArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
+    /// The Redis shards: show them, accept that one lost writes
+    Shard(shard::ShardArgs),
+    /// Compare the tiers key by key, and say whether everything arrived
+    Verify(verify::VerifyArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
     Inspect(inspect::InspectArgs),
     /// Serve Kask's HTTP API from a store in one file
@@ -149,7 +159,10 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Serve(args) => serve::run(&cli.global, args),
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Backfill(args) => backfill::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
+        Command::Shard(args) => shard::run(&cli.global, args, &mut output),
+        Command::Verify(args) => verify::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),
     };

@@ -3,6 +3,7 @@
 pub mod ahead;
 pub mod file;
 pub mod guard;
+pub mod proof;
 pub mod record;
 
 use serde::{Deserialize, Serialize};

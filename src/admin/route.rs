@@ -20,9 +20,14 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Backfill(&'a str),
     Traffic(&'a str),
+    Shards(&'a str),
+    /// A shard whose loss of writes an operator accepts, by its name.
+    Loss(&'a str, &'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
+    Verify(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -43,8 +48,12 @@ impl<'a> Resource<'a> {
             | Resource::Next(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
+            | Resource::Shards(stash)
+            | Resource::Loss(stash, _)
+            | Resource::Backfill(stash)
             | Resource::Outbox(stash)
-            | Resource::Traffic(stash) => Some(stash),
+            | Resource::Traffic(stash)
+            | Resource::Verify(stash) => Some(stash),
             _ => None,
         }
     }
@@ -53,6 +62,9 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Loss(..) => "POST",
+            Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
+            Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -90,11 +102,19 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/history" => Some(Resource::History(stash)),
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
-        _ => match rest.strip_prefix("damaged/") {
-            Some(id) => Some(Resource::Damaged(stash, id)),
-            None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
-        },
+        "verify" => Some(Resource::Verify(stash)),
+        "shards" => Some(Resource::Shards(stash)),
+        _ => {
+            if let Some(id) = rest.strip_prefix("damaged/") {
+                return Some(Resource::Damaged(stash, id));
+            }
+            if let Some(shard) = rest.strip_prefix("shards/") {
+                return Some(Resource::Loss(stash, shard.strip_suffix("/accept-loss")?));
+            }
+            Some(Resource::Key(stash, rest.strip_prefix("keys/")?))
+        }
     }
 }
 
@@ -124,7 +144,7 @@ pub(super) fn route<'a>(
     Ok(Route {
         resource,
         stash: index,
-        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        writes: matches!(*method, Method::PUT | Method::POST | Method::PATCH | Method::DELETE),
         deletes: *method == Method::DELETE,
     })
 }
@@ -161,6 +181,11 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/shards", 200, 405, 405),
+            ("/v1/stashes/echoseen/shards/main/accept-loss", 405, 405, 200),
+            ("/v1/stashes/echoseen/shards/main", 404, 404, 404),
+            ("/v1/stashes/echoseen/backfill", 200, 405, 200),
+            ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -34,4 +34,5 @@ pub static EXPIRED: Script = shard_script!("expired");
 pub static RAISE: Script = shard_script!("raise");
 pub static ADOPT: Script = shard_script!("adopt");
 pub static ACCEPT: Script = shard_script!("accept");
+pub static EVICTED: Script = shard_script!("evicted");
 pub static ANNOUNCE: Script = shard_script!("announce");

@@ -55,6 +55,10 @@ pub struct ShardLook {
     pub suspect: Option<Suspect>,
     /// Who accepted the last loss, when and why.
     pub accepted: Option<String>,
+    /// When a loss was accepted in a phase in which Redis is a mirror: it lacks writes since, until it is written first again.
+    pub mirror_lost_unix_ms: Option<u64>,
+    /// Keys that it has evicted since `kask-first` began, when that was last asked.
+    pub evicted: u64,
 }
 
 /// What accepting a loss came to.
@@ -142,12 +146,14 @@ impl Outbox {
             quiet_ms: reply.number(10)?.saturating_sub(now),
             suspect: Suspect::parse(reply.text(11)?),
             accepted: Some(reply.text(12)?.to_owned()).filter(|text| !text.is_empty()),
+            mirror_lost_unix_ms: Some(reply.number(13)?).filter(|at| *at > 0),
+            evicted: reply.number(14)?,
         })
     }
 
     /// An operator's word on a suspect shard: what is lost is lost, and what it holds counts again. `told`: who, when and why.
     pub async fn accept_loss(&self, shard: usize, told: &str, until: Instant) -> Result<Accepted, ShardFault> {
-        let keys: [&[u8]; 2] = [&self.names.life, &self.names.generation];
+        let keys: [&[u8]; 3] = [&self.names.life, &self.names.generation, &self.names.fence];
         let reply = Reply::new(self.shards[shard].script(&scripts::ACCEPT, &keys, &[told.as_bytes()], until).await?)?;
         Ok(match reply.text(0)? {
             "accepted" => {
@@ -157,6 +163,13 @@ impl Outbox {
             "early" => Accepted::Early(reply.number(1)?),
             _ => Accepted::Nothing,
         })
+    }
+
+    /// Keys that the shard has evicted since `kask-first` began, as far as anybody has asked before it restarted.
+    pub async fn evicted(&self, shard: usize, until: Instant) -> Result<u64, ShardFault> {
+        let keys: [&[u8]; 1] = [&self.names.life];
+        let reply = Reply::new(self.shards[shard].script(&scripts::EVICTED, &keys, &[], until).await?)?;
+        Ok(reply.number(1)?)
     }
 
     /// The oldest intents past the lease by Redis's clock, at most `most` a direction.
@@ -221,7 +234,7 @@ impl Outbox {
 const DAMAGED_STEP: usize = 250;
 
 /// Scripts are given the client's key beside the prefixed one, so that what comes back needs no stripping.
-fn own_key(key: &[u8]) -> Key {
+pub(super) fn own_key(key: &[u8]) -> Key {
     Key::from_bytes(key.to_vec())
 }
 

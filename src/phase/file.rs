@@ -8,6 +8,7 @@
 //! All of it blocks on the disk.
 
 use super::record::PhaseRecord;
+use crate::durable;
 use std::{
     fs, io,
     io::{Read, Seek, SeekFrom, Write},
@@ -75,13 +76,9 @@ impl RecordFile {
     pub fn store(&self, record: &PhaseRecord) -> Result<(), RecordFault> {
         let path = self.path("phase.json");
         let fault = |source| RecordFault::Io { path: path.clone(), doing: "written", source };
-        fs::create_dir_all(&self.dir).map_err(fault)?;
-        let mut beside = tempfile::NamedTempFile::new_in(&self.dir).map_err(fault)?;
-        serde_json::to_writer_pretty(&mut beside, record).map_err(|e| fault(e.into()))?;
-        beside.write_all(b"\n").map_err(fault)?;
-        beside.as_file().sync_all().map_err(fault)?;
-        beside.persist(&path).map_err(|e| fault(e.error))?;
-        fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(fault)
+        let mut text = serde_json::to_vec_pretty(record).map_err(|e| fault(e.into()))?;
+        text.push(b'\n');
+        durable::replace(&path, &text).map_err(fault)
     }
 
     /// Adds a line to the history, durably.

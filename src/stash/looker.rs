@@ -14,6 +14,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -28,6 +29,9 @@ const REAP_BATCH_MAX: usize = 512;
 /// Expired intents a direction that are watched where a look lists none. Each is watched for a lease before it is claimed, so this many
 /// drain a lease: with a batch's worth, hours of an outage of Kask would take days.
 const EXPIRED_WATCHED_MAX: usize = 10_000;
+
+/// How often a shard is asked what it has evicted.
+const EVICTIONS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a shard looked like last, for status and moves. A `std` mutex: held to copy a few numbers.
 #[derive(Debug, Default)]
@@ -52,6 +56,10 @@ pub struct Seen {
     pub suspect: Option<Suspect>,
     /// Who accepted the last such loss, when and why.
     pub accepted: Option<String>,
+    /// Redis is a mirror, and lacks writes since.
+    pub mirror_lost_unix_ms: Option<u64>,
+    /// Keys evicted since `kask-first` began.
+    pub evicted: u64,
 }
 
 impl ShardView {
@@ -71,6 +79,7 @@ impl Stash {
     pub async fn watch_shard(self: Arc<Self>, shard: usize, stop: CancellationToken) {
         let mut due_to = self.begin_reaper(&stop);
         let mut watch = Watch::default();
+        let mut evictions_asked = Instant::now();
         loop {
             if due_to.is_closed() && !stop.is_cancelled() {
                 tracing::error!(stash = self.name, shard, "the reaper ended; it begins again");
@@ -79,12 +88,23 @@ impl Stash {
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
                 self.announce(shard).await;
+                if evictions_asked.elapsed() >= EVICTIONS_EVERY {
+                    evictions_asked = Instant::now();
+                    self.sum_up_evictions(shard).await;
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(self.look_every) => {}
             }
         }
+    }
+
+    /// Redis counts from its start; what it evicted before a restart is known because it was asked.
+    async fn sum_up_evictions(&self, shard: usize) {
+        let Some(outbox) = &self.site.world.outbox else { return };
+        // Unheard: the next time tells. The look shows the sum.
+        let _ = outbox.evicted(shard, Instant::now() + self.redis_timeout).await;
     }
 
     fn begin_reaper(self: &Arc<Self>, stop: &CancellationToken) -> mpsc::Sender<Due> {
@@ -126,7 +146,10 @@ impl Stash {
             quiet_ms: look.quiet_ms,
             suspect: look.suspect.clone(),
             accepted: look.accepted.clone(),
+            mirror_lost_unix_ms: look.mirror_lost_unix_ms,
+            evicted: look.evicted,
         });
+        self.shard_metrics[shard].evicted.set(look.evicted as f64);
         self.shard_metrics[shard].intents.set((look.to_kask + look.to_redis) as f64);
         self.show_outbox();
         // What the reaper would take up is not to be believed before the shard has been compared.

@@ -80,6 +80,7 @@ pub struct ShardMetrics {
     up: Gauge,
     pub intents: Gauge,
     suspect: Gauge,
+    pub evicted: Gauge,
 }
 
 impl ShardMetrics {
@@ -89,6 +90,7 @@ impl ShardMetrics {
             up: gauge!("decant_shard_up", &labels),
             intents: gauge!("decant_shard_intents", &labels),
             suspect: gauge!("decant_shard_suspect", &labels),
+            evicted: gauge!("decant_shard_evicted_keys", &labels),
         }
     }
 

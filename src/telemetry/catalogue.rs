@@ -69,6 +69,11 @@ pub const METRICS: &[Metric] = &[
         "The part of decant_outbox_intents that this Redis last showed.",
     ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
+    gauge(
+        "decant_shard_evicted_keys",
+        &["stash", "shard"],
+        "Keys that this Redis has evicted since kask-first began: dual-write would miss them.",
+    ),
     counter(
         "decant_doubtful_reads_total",
         &["stash", "outcome"],

@@ -4,10 +4,15 @@
 //! connection is up calls are turned away at once, apart from those that find the very first attempt, or the one after a
 //! connection that had lived well, under way: they wait for it within their deadline. A Redis that takes connections and says nothing
 //! would cost each call its whole deadline; there a breaker turns them away as soon as a few have waited in vain.
+mod dial;
 mod greeter;
 mod life;
 mod link;
+mod reply;
 mod script;
+mod sentinel;
+mod target;
+mod tls;
 mod url;
 pub mod value;
 
@@ -16,10 +21,13 @@ use super::metrics::OpMetrics;
 pub use greeter::{Greeter, Greeting, Newcomer};
 use link::{Link, State};
 use redis::{Cmd, Pipeline, RedisError, Value};
+use reply::Reply;
 pub use script::Script;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{borrow::Cow, fmt, future::Future, time::Duration};
+pub use target::{Target, TargetFault};
+pub use tls::TlsFault;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +41,8 @@ const DETAIL_CHARS_MAX: usize = 200;
 /// than this silence, and a probe comes with every look at the outbox.
 const AWAY: Rules =
     Rules { subjects: 3, subjects_if_mixed: 3, silence: Duration::from_millis(300), wait: Duration::from_millis(100) };
+/// Why a connection was given up.
+const REPLICA: &str = "it is a replica now, and takes no writes";
 /// The metric labels of [`RedisFailure`], and of success.
 const OUTCOMES: [&str; 5] = ["ok", "refused", "timeout", "away", "lost"];
 
@@ -73,7 +83,7 @@ pub struct Told {
 pub struct Shard {
     /// The name in the config.
     pub name: String,
-    url: RedisUrl,
+    target: Target,
     stash: String,
     state: Arc<watch::Sender<State>>,
     greeter: OnceLock<Arc<dyn Greeter>>,
@@ -91,17 +101,17 @@ pub struct Shard {
 
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Shard").field("name", &self.name).field("target", &self.target).finish_non_exhaustive()
     }
 }
 
 impl Shard {
     /// A shard without a connection: call [`Shard::open`]. `stash` is a metric label.
-    pub fn new(name: &str, url: RedisUrl, stash: &str) -> Shard {
+    pub fn new(name: &str, target: impl Into<Target>, stash: &str) -> Shard {
         let of = |op| OpMetrics::new(stash, "redis", op, &OUTCOMES);
         Shard {
             name: name.to_owned(),
-            url,
+            target: target.into(),
             stash: stash.to_owned(),
             state: Arc::new(watch::Sender::new(State::Closed)),
             greeter: OnceLock::new(),
@@ -126,9 +136,9 @@ impl Shard {
         if keeper.is_none() {
             let closed = CancellationToken::new();
             self.state.send_replace(State::Connecting);
-            let (name, url, greeter) = (self.name.clone(), self.url.clone(), self.greeter.get().cloned());
+            let (name, target, greeter) = (self.name.clone(), self.target.clone(), self.greeter.get().cloned());
             let (state, breaker) = (self.state.clone(), self.breaker.clone());
-            tokio::spawn(link::keep(name, url, greeter, state, breaker, closed.clone()));
+            tokio::spawn(link::keep(name, target, greeter, state, breaker, closed.clone()));
             *keeper = Some(closed);
         }
     }
@@ -189,9 +199,13 @@ impl Shard {
         timeout_at(deadline, state.wait_for(until)).await.is_ok_and(|seen| seen.is_ok())
     }
 
-    /// Where it is, without credentials.
+    /// Where it is, without credentials; of a primary that Sentinels name, also where that was found.
     pub fn address(&self) -> String {
-        self.url.address()
+        let address = self.target.address();
+        match self.state.borrow().live() {
+            Some(link) if self.target.is_by_sentinels() => format!("{address} at {}", link.socket),
+            _ => address,
+        }
     }
 
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
@@ -255,6 +269,10 @@ impl Shard {
         calls: Vec<([K; N], Vec<Vec<u8>>)>,
         deadline: Instant,
     ) -> Result<Vec<Result<Told, RedisFailure>>, RedisFailure> {
+        // An empty pipeline would end the connection.
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
         let all: Vec<usize> = (0..calls.len()).collect();
         let mut answers = self.send_many(script, &calls, &all, deadline).await?;
         let unknown = |answer: &Result<Told, RedisFailure>| matches!(answer, Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT");
@@ -349,6 +367,7 @@ impl Shard {
         send: impl FnOnce(Arc<Link>) -> F,
     ) -> Result<T, RedisFailure>
     where
+        T: Reply,
         F: Future<Output = Result<T, RedisError>>,
     {
         let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
@@ -371,6 +390,9 @@ impl Shard {
         let ended = match timeout_at(deadline, send(link.clone())).await {
             Ok(Ok(value)) => {
                 waiting.answered();
+                if value.refuses_as_replica() {
+                    link.give_up(REPLICA);
+                }
                 Ok(value)
             }
             // The crate gives error replies as values, except for a transaction that Redis refused.

@@ -7,6 +7,7 @@ mod checker_tests;
 mod clients;
 mod drills;
 mod history;
+mod matrix;
 mod moves;
 mod mutations;
 mod proxy;
@@ -51,6 +52,11 @@ fn hold(plan: Plan<'_>, every_round: bool) -> report::Report {
         report.violations.len(),
         report.violations.iter().take(5).map(|found| found.text.clone()).collect::<Vec<_>>().join("\n\n")
     );
+    assert!(
+        report.acknowledged_writes > 0 && report.reads_checked > 0,
+        "nothing was done that could be held to anything"
+    );
+    assert_eq!(plan.faults, !report.faults.is_empty(), "faults: {:?}", report.faults);
     report
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod admin;
 mod alone;
+mod backfill;
 mod bad_input;
 mod breakers;
 mod cli_config;
@@ -17,6 +18,7 @@ mod http;
 mod kask_server;
 mod layers;
 mod liar;
+mod loss;
 mod mediawiki;
 mod mediawiki_through_decant;
 mod moves;
@@ -25,9 +27,12 @@ mod php_differential;
 mod redis_server;
 mod scan;
 mod scripts;
+mod sentinel;
 mod shards;
 mod simulation;
 mod support;
 mod tier_kask;
 mod tier_redis;
+mod tls;
+mod verify;
 mod whole;

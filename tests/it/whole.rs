@@ -32,6 +32,8 @@ pub struct Setup {
     pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
+    /// `None`: beside the configuration.
+    pub state_dir: Option<std::path::PathBuf>,
     pub phase: &'static str,
     pub serialization: &'static str,
     pub hmac_key: Option<String>,
@@ -53,6 +55,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase,
             serialization: "json",
             hmac_key: None,
@@ -72,6 +75,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase: "kask-only",
             serialization: "json",
             hmac_key: None,
@@ -120,7 +124,7 @@ impl Setup {
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
-            dir.path().join("state").display(),
+            self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
             self.phase,
             self.serialization,
@@ -232,24 +236,64 @@ impl Whole {
         told.get("record").cloned().unwrap_or(told)
     }
 
+    /// A request with a JSON body.
+    pub fn admin_send(&self, method: &str, path: &str, body: &str) -> Raw {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.admin,
+            body.len()
+        );
+        exchange(self.admin, request)
+    }
+
     /// Asks for a move; status and answer.
     pub fn ask_move(&self, to: &str, more: Value) -> (u16, Value) {
         let mut body = json!({ "to": to, "reason": "a test", "by": "test" });
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
-        let body = body.to_string();
-        let request = format!(
-            "PUT /v1/stashes/echoseen/phase HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.admin,
-            body.len()
-        );
-        let raw = exchange(self.admin, request);
+        let raw = self.admin_send("PUT", "/v1/stashes/echoseen/phase", &body.to_string());
         (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
+    }
+
+    /// Copies everything to Kask and compares it, as the step to `redis-standby` wants it done.
+    pub fn copy_and_compare(&self) {
+        self.copy();
+        let report = self.compare();
+        assert_eq!(report["complete"], true, "{report:#}");
+    }
+
+    pub fn copy(&self) {
+        let path = "/v1/stashes/echoseen/backfill";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 201, "{}", begun.text());
+        wait_until("the backfill has finished", || self.admin_get(path)["state"] == "finished");
+    }
+
+    /// The report.
+    pub fn compare(&self) -> Value {
+        let path = "/v1/stashes/echoseen/verify";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 202, "{}", begun.text());
+        let mut view = Value::Null;
+        wait_until("verify has ended", || {
+            view = self.admin_get(path);
+            view["running"].is_null()
+        });
+        view["report"].take()
     }
 
     /// Moves, and waits until the move has settled.
     pub fn move_to(&self, to: &str) {
         self.begin_move(to, json!({}));
         self.wait_settled(to);
+    }
+
+    /// A Redis that came back holds a step up for a lease: what was under way then may still arrive in Kask.
+    pub fn wait_no_shard_came_back(&self, to: &str) {
+        wait_until("no shard came back a moment ago", || {
+            let (_, told) = self.ask_move(to, json!({ "dry_run": true }));
+            let guards = told["guards"].as_array().cloned().unwrap_or_default();
+            guards.iter().any(|guard| guard["name"] == "no_shard_suspect" && guard["ok"] == true)
+        });
     }
 
     pub fn begin_move(&self, to: &str, more: Value) {

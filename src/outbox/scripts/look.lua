@@ -13,6 +13,6 @@ for i = 1, 2 do
   end
 end
 local listed = kask + to_redis <= tonumber(ARGV[1]) and 1 or 0
-local life = redis.call('HMGET', KEYS[6], 'now', 'quiet', 'suspect', 'accepted')
+local life = redis.call('HMGET', KEYS[6], 'now', 'quiet', 'suspect', 'accepted', 'mirror', 'evicted')
 return {redis.call('GET', KEYS[4]) or '', kask, to_redis, redis.call('HLEN', KEYS[3]), oldest, now, listed, members,
-  life[1] == ARGV[2] and 1 or 0, redis.call('GET', KEYS[5]) or '0', life[2] or '0', life[3] or '', life[4] or ''}
+  life[1] == ARGV[2] and 1 or 0, redis.call('GET', KEYS[5]) or '0', life[2] or '0', life[3] or '', life[4] or '', life[5] or '0', life[6] or '0'}

@@ -1,20 +1,21 @@
 //! One connection to one Redis: made, kept, and made again.
 
+use super::dial::{Stream, dial};
 use super::greeter::{Greeter, Newcomer};
 use super::life::Life;
-use super::url::{RedisUrl, Socket};
+use super::target::{Place, Target};
+use super::url::Socket;
+use super::{sentinel, value};
 use crate::tier::breaker::LiveBreaker;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 use std::{io, time::Duration};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -55,9 +56,12 @@ pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     /// What the greeter called it; empty where nobody greets.
     pub(super) name: Arc<str>,
+    /// Where it leads, which the Sentinels decided.
+    pub(super) socket: Socket,
     life: Mutex<Life>,
-    /// Cancelled when the connection is found dead, or given up for another.
+    /// Cancelled when the connection is not to be used any more.
     stop: CancellationToken,
+    why_stopped: OnceLock<&'static str>,
     renewed: AtomicBool,
 }
 
@@ -71,12 +75,18 @@ impl Link {
     /// Ends it for another, which whoever calls meanwhile waits for.
     pub(super) fn renew(&self) {
         self.renewed.store(true, Ordering::Release);
-        self.stop.cancel();
+        self.give_up("given up for a new one");
     }
 
     pub(super) fn waiting(&self) -> Waiting<'_> {
         self.life().sent(Instant::now());
         Waiting { link: self, answered: false }
+    }
+
+    /// It is of no more use; the next one may be.
+    pub(super) fn give_up(&self, why: &'static str) {
+        let _ = self.why_stopped.set(why);
+        self.stop.cancel();
     }
 
     // A std mutex: it is held for a few instructions, never across an await.
@@ -95,24 +105,17 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.answered && self.link.life().gave_up(Instant::now()) {
-            self.link.stop.cancel();
+            self.link.give_up("requests went unanswered");
         }
     }
 }
 
-type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What [`connect`] makes.
-struct Made {
-    connection: MultiplexedConnection,
-    driver: Driver,
-    name: Arc<str>,
-}
-
-/// Keeps a connection to `url` until `closed` is cancelled. `shard` is for the log; the breaker learns of every greeting.
+/// Keeps a connection to `target` until `closed` is cancelled. `shard` is for the log; the breaker learns of every greeting.
 pub(super) async fn keep(
     shard: String,
-    url: RedisUrl,
+    target: Target,
     greeter: Option<Arc<dyn Greeter>>,
     state: Arc<watch::Sender<State>>,
     breaker: Arc<LiveBreaker>,
@@ -121,25 +124,25 @@ pub(super) async fn keep(
     let keeping = async {
         let mut failures: u32 = 0;
         loop {
-            let connecting = timeout(CONNECT_TIMEOUT, connect(&url, greeter.as_deref())).await;
+            let connecting = timeout(CONNECT_TIMEOUT, connect(&target, greeter.as_deref())).await;
             match connecting.unwrap_or_else(|_| Err(timed_out())) {
-                Ok(made) => {
+                Ok(connected) => {
                     if failures > 0 {
-                        tracing::info!(shard, address = %url, failures, "Redis answers again");
+                        tracing::info!(shard, address = %target, failures, "Redis answers again");
                     }
                     breaker.answered();
                     let born = Instant::now();
-                    let (ended, renewed) = run(&state, &closed, made).await;
+                    let (ended, renewed) = run(&state, &closed, &target, connected).await;
                     let lived_well = renewed || born.elapsed() >= LIVED_WELL;
                     failures = if lived_well { 0 } else { failures.saturating_add(1) };
-                    tracing::warn!(shard, address = %url, "the connection to Redis ended: {ended}");
+                    tracing::warn!(shard, address = %target, "the connection to Redis ended: {ended}");
                     let next = if lived_well { State::Connecting } else { State::Down(ended.into()) };
                     set(&state, &closed, next);
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     if failures == 1 {
-                        tracing::warn!(shard, address = %url, "Redis cannot be reached: {error}; trying again and again");
+                        tracing::warn!(shard, address = %target, "Redis cannot be reached: {error}; trying again and again");
                     }
                     set(&state, &closed, State::Down(error.to_string().into()));
                 }
@@ -157,20 +160,31 @@ pub(super) async fn keep(
 async fn run(
     state: &watch::Sender<State>,
     closed: &CancellationToken,
-    Made { connection, driver, name }: Made,
+    target: &Target,
+    Connected { connection, driver, name, socket }: Connected,
 ) -> (&'static str, bool) {
     let stop = CancellationToken::new();
-    let renewed = AtomicBool::new(false);
-    let link = Arc::new(Link { connection, name, life: Mutex::default(), stop: stop.clone(), renewed });
+    let sentinels = match (&target.place, &socket) {
+        (Place::Sentinels(sentinels), Socket::Tcp(host, port)) => Some((sentinels, (host.clone(), *port))),
+        _ => None,
+    };
+    let link = Arc::new(Link {
+        connection,
+        name,
+        socket,
+        life: Mutex::default(),
+        stop: stop.clone(),
+        why_stopped: OnceLock::new(),
+        renewed: AtomicBool::new(false),
+    });
     set(state, closed, State::Up(link.clone()));
     // Dropping the driver drops what was not written yet, and ends every request under way.
-    tokio::select! {
-        () = driver => ("closed by the other side", false),
-        () = stop.cancelled() => match link.renewed.load(Ordering::Acquire) {
-            true => ("given up for a new one", true),
-            false => ("requests went unanswered", false),
-        },
-    }
+    let why = tokio::select! {
+        () = driver => "closed by the other side",
+        () = stop.cancelled() => link.why_stopped.get().unwrap_or(&"given up"),
+        () = sentinel::replaced(sentinels.as_ref().map(|(all, now)| (*all, now))) => "the Sentinels name another primary",
+    };
+    (why, link.renewed.load(Ordering::Acquire))
 }
 
 /// A keeper that was told to close must not write over what came after it.
@@ -184,26 +198,63 @@ fn set(state: &watch::Sender<State>, closed: &CancellationToken, next: State) {
     });
 }
 
-async fn connect(url: &RedisUrl, greeter: Option<&dyn Greeter>) -> Result<Made, RedisError> {
-    let (mut connection, mut driver) = match &url.socket {
-        Socket::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            handshake(&url.hello, stream).await?
-        }
-        Socket::Unix(path) => handshake(&url.hello, UnixStream::connect(path).await?).await?,
-    };
-    let name = tokio::select! {
-        greeted = greet(&mut connection, greeter) => greeted?,
-        () = &mut driver => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-    };
-    Ok(Made { connection, driver, name })
+/// A connection that has been greeted, and where it leads.
+struct Connected {
+    connection: MultiplexedConnection,
+    driver: Driver,
+    name: Arc<str>,
+    socket: Socket,
 }
 
-/// AUTH where the URL has a password, SELECT where its database is not 0, and nothing else.
-async fn handshake(
+async fn connect(target: &Target, greeter: Option<&dyn Greeter>) -> Result<Connected, RedisError> {
+    let (stream, socket) = dial(target).await?;
+    let (mut connection, mut driver) = handshake(&target.hello, stream).await?;
+    let name = greeted(&target.place, greeter, &mut connection, &mut driver).await?;
+    Ok(Connected { connection, driver, name, socket })
+}
+
+/// The one place that runs right after connecting, before anybody else may use the connection. A Redis that hangs, wants a
+/// password or is still loading its data does not get past it; nor a replica, nor one that the greeter will not have.
+async fn greeted(
+    place: &Place,
+    greeter: Option<&dyn Greeter>,
+    connection: &mut MultiplexedConnection,
+    driver: &mut Driver,
+) -> Result<Arc<str>, RedisError> {
+    let mut greeting = pin!(async {
+        connection.send_packed_command(&redis::cmd("PING")).await?.extract_error()?;
+        // The Sentinels may not have noticed yet what they name, or it may have been told only a moment ago.
+        if matches!(place, Place::Sentinels(_)) {
+            is_primary(connection).await?;
+        }
+        greet(connection, greeter).await
+    });
+    // The greeting goes first: a driver that ends hands what it met to the requests that it has, a TLS alert for instance.
+    tokio::select! {
+        biased;
+        greeted = &mut greeting => return greeted,
+        () = &mut *driver => {}
+    }
+    *driver = Box::pin(async {});
+    Err(greeting.await.err().unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset).into()))
+}
+
+/// An error where it is a replica.
+async fn is_primary(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let mut info = redis::cmd("INFO");
+    info.arg("replication");
+    let told = connection.send_packed_command(&info).await?.extract_error()?;
+    let text = value::into_bytes(told).unwrap_or_default();
+    match text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"role:master") {
+        true => Ok(()),
+        false => Err(io::Error::other("it is a replica, and the Sentinels name no other yet").into()),
+    }
+}
+
+/// AUTH where there is a password, SELECT where the database is not 0, and nothing else.
+pub(super) async fn handshake(
     hello: &RedisConnectionInfo,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Box<dyn Stream>,
 ) -> Result<(MultiplexedConnection, Driver), RedisError> {
     // Deadlines are the callers'; the connection has none of its own.
     let config = AsyncConnectionConfig::new()
@@ -214,11 +265,8 @@ async fn handshake(
     Ok((connection, Box::pin(driver)))
 }
 
-/// The one place that runs right after connecting, before anybody else may use the connection. A Redis that hangs, wants a
-/// password or is still loading its data does not get past it; nor one that the greeter will not have. Answers what
-/// the greeter calls it.
+/// Answers what the greeter calls it.
 async fn greet(connection: &mut MultiplexedConnection, greeter: Option<&dyn Greeter>) -> Result<Arc<str>, RedisError> {
-    connection.send_packed_command(&redis::cmd("PING")).await?.extract_error()?;
     let Some(greeter) = greeter else { return Ok(Arc::from("")) };
     let mut newcomer = Newcomer::introduce(connection.clone()).await?;
     let name = greeter.greet(&mut newcomer).await.map_err(io::Error::other)?;
