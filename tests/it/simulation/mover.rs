@@ -120,7 +120,8 @@ impl Mover {
         let (from, to) = step.keys;
         let forward = to > from || to == Phase::DualWrite;
         // What was written alone is healed under the version it was written under.
-        let other_rule = step.ahead != self.fence.ahead && self.fence.has(Phase::RedisStandby);
+        let mirrors = self.fence.has(Phase::RedisStandby) && step.phase != Phase::KaskOnly;
+        let other_rule = step.ahead != self.fence.ahead && mirrors;
         match (from, to) {
             _ if !sim.is_any_connected() => false,
             _ if forward && !sim.is_trusted() => false,
