@@ -6,7 +6,7 @@ use crate::codec::{
 };
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// A share is counted in so many parts.
 const PARTS: u32 = 1_000_000;
@@ -16,7 +16,7 @@ const PARTS: u32 = 1_000_000;
 #[serde(try_from = "String", into = "String")]
 pub enum Ahead {
     /// Keys that fit the pattern.
-    Match(Glob),
+    Match(Arc<Glob>),
     /// About this share of all keys: those whose MD5 begins with a small enough number.
     Share(Share),
 }
@@ -71,7 +71,7 @@ impl Ahead {
     /// # Errors
     /// What is wrong with the pattern.
     pub fn matching(pattern: &str) -> Result<Ahead, AheadFault> {
-        Ok(Ahead::Match(Glob::new(pattern)?))
+        Ok(Ahead::Match(Arc::new(Glob::new(pattern)?)))
     }
 
     pub fn covers(&self, key: &Key) -> bool {

@@ -286,7 +286,9 @@ impl Run {
                 self.belief.fence.version
             ));
         }
-        if let Some(why) = self.stash.site.world.alone.why_unclean().filter(|_| self.belief.fence.has(Phase::RedisStandby)) {
+        if let Some(why) =
+            self.stash.site.world.alone.why_unclean().filter(|_| self.belief.fence.has(Phase::RedisStandby))
+        {
             self.lacks(why);
         }
         let keys = Keys::of(&counts);
