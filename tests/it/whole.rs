@@ -45,6 +45,8 @@ pub struct Setup {
     pub outbox: String,
     /// More lines for `[admin]`.
     pub admin: String,
+    /// More lines, with their own tables.
+    pub tables: String,
 }
 
 impl Setup {
@@ -64,6 +66,7 @@ impl Setup {
             stash: String::new(),
             outbox: String::new(),
             admin: String::new(),
+            tables: String::new(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Setup {
             stash: String::new(),
             outbox: String::new(),
             admin: String::new(),
+            tables: String::new(),
         }
     }
 
@@ -123,7 +127,7 @@ impl Setup {
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
-             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
+             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
             self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
             self.phase,
@@ -132,6 +136,7 @@ impl Setup {
             self.kask_timeout_ms,
             self.lease_ms,
             self.outbox,
+            self.tables,
         )
     }
 }
