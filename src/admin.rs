@@ -16,7 +16,7 @@ use crate::outbox::Verdict;
 use crate::{
     config::Secret,
     dialect::About,
-    http::{BodyFault, BodyRoom, Limits, Reply, discard, read_body},
+    http::{BodyFault, Limits, Reply, Room, discard, read_body},
     stash::mover::Mover,
 };
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -50,14 +50,14 @@ struct Inner {
     parts: AdminParts,
     started: Instant,
     limits: Limits,
-    room: BodyRoom,
+    room: Room,
     inspections: Semaphore,
 }
 
 impl Admin {
     pub fn new(parts: AdminParts) -> Admin {
         let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
-        let room = BodyRoom::new(&limits);
+        let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
         let inspections = Semaphore::new(INSPECTIONS_MAX);
         Admin(Arc::new(Inner { parts, started: Instant::now(), limits, room, inspections }))
     }
@@ -162,7 +162,7 @@ impl Inner {
 
     async fn body(&self, body: &mut Incoming) -> Result<bytes::Bytes, Problem> {
         let fault = match read_body(body, &self.limits, &self.room).await {
-            Ok(held) => return Ok(held.bytes),
+            Ok(body) => return Ok(body),
             Err(fault) => fault,
         };
         if matches!(fault, BodyFault::TooLarge | BodyFault::NoRoom) {

@@ -8,7 +8,7 @@ use crate::{
     admin::{Admin, AdminParts},
     config::Config,
     dialect::{About, Dialect, Manners, Meter, Mount, Pages, SameBaseUri},
-    http::serve,
+    http::{Room, serve},
     kask_server,
     phase::file::RecordFault,
     stash::mover::Mover,
@@ -70,15 +70,17 @@ pub async fn run(
     let admin = bind("admin.listen", config.admin.listen).await?;
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
+    let limits = build::limits(&config);
+    let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
     let (mut movers, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {
-        let built = build::stash(stash, &config, &state, &tasks).await?;
+        let built = build::stash(stash, &config, &state, &tasks, &room).await?;
         kasks.extend(built.kask);
         movers.push(built.mover);
     }
-    let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
-    let dialect = Dialect::new(mounts(&config, &movers), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
+    let mounts = mounts(&config, &movers);
+    let dialect = Dialect::new(mounts, Manners::DECANT, pages, Some(Meter::new()), limits.clone(), room)?;
     let admin_service = Admin::new(AdminParts {
         movers: movers.clone(),
         metrics,

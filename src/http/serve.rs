@@ -56,7 +56,7 @@ where
         };
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
-        let pulse = Pulse::new(limits.idle_timeout, limits.header_timeout);
+        let pulse = Pulse::new(&limits);
         let io = TokioIo::new(Felt { stream, pulse: pulse.clone() });
         let connection = graceful.watch(http1.serve_connection(io, felt(service.clone(), pulse.clone())));
         let cut = cut.clone();

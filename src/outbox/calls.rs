@@ -167,7 +167,7 @@ impl Outbox {
 
     pub(super) fn taken(&self, reply: &Reply) -> Result<Taken, OddReply> {
         Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
-            ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
+            ("type" | "large", Stored::Untranscodable(reason)) => Taken::Odd(reason),
             (_, Stored::Absent) => Taken::Nothing,
             (_, value) => Taken::Value { value, generation: reply.number(2)? },
         })

@@ -8,7 +8,7 @@ use crate::{
     },
     tier::redis::{
         RedisFailure,
-        value::{OddReply, as_array, as_bytes, as_int, element},
+        value::{OddReply, as_array, as_bytes, as_int, element, into_array},
     },
 };
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub struct Reply(Vec<Value>);
 
 impl Reply {
     pub fn new(value: Value) -> Result<Reply, OddReply> {
-        Ok(Reply(as_array(&value)?.to_vec()))
+        Ok(Reply(into_array(value)?))
     }
 
     pub fn bytes(&self, index: usize) -> Result<&[u8], OddReply> {
@@ -52,6 +52,7 @@ impl Reply {
                 Err(untranscodable) => Stored::Untranscodable(untranscodable.reason),
             },
             "type" => Stored::Untranscodable("redis_type"),
+            "large" => Stored::Untranscodable("too_large"),
             _ => Stored::Absent,
         })
     }

@@ -16,6 +16,7 @@ mod http;
 mod kask_server;
 mod layers;
 mod liar;
+mod load;
 mod mediawiki;
 mod mediawiki_through_decant;
 mod moves;

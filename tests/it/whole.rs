@@ -41,6 +41,8 @@ pub struct Setup {
     pub stash: String,
     /// More lines for `[stash.echoseen.outbox]`.
     pub outbox: String,
+    /// Lines for `[limits]`.
+    pub limits: String,
 }
 
 impl Setup {
@@ -58,6 +60,7 @@ impl Setup {
             kask_timeout_ms: 500,
             stash: String::new(),
             outbox: String::new(),
+            limits: String::new(),
         }
     }
 
@@ -76,6 +79,7 @@ impl Setup {
             kask_timeout_ms: 500,
             stash: String::new(),
             outbox: String::new(),
+            limits: String::new(),
         }
     }
 
@@ -113,10 +117,11 @@ impl Setup {
             }
         };
         format!(
-            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
+            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[limits]\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
             dir.path().join("state").display(),
+            self.limits,
             self.phase,
             self.serialization,
             self.stash,

@@ -47,10 +47,15 @@ local function remove_intent(token, key)
   return 1
 end
 
--- The value as {'body', bytes}, {'absent', ''} or {'type', name}.
+-- What Kask on Cassandra can keep, and a little for how Redis's side writes it. What is larger was written past decant: it can be
+-- carried nowhere, and is not read.
+local VALUE_BYTES_MAX = 16 * 1024 * 1024 + 64 * 1024
+
+-- The value as {'body', bytes}, {'absent', ''}, {'type', name} or {'large', ''}.
 local function stored()
   local kind = redis.call('TYPE', value_key)['ok']
   if kind == 'none' then return {'absent', ''} end
   if kind ~= 'string' then return {'type', kind} end
+  if redis.call('STRLEN', value_key) > VALUE_BYTES_MAX then return {'large', ''} end
   return {'body', redis.call('GET', value_key)}
 end
