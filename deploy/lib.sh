@@ -81,6 +81,30 @@ need_mediawiki() {
         test -e "${MEDIAWIKI_INCLUDES:-/usr/share/mediawiki/includes}/libs/objectcache/RESTBagOStuff.php"
 }
 
+# The browser that the console is tested in, its driver, and the accessibility checker that runs in it. Its licence (MPL-2.0) is its own: it is
+# fetched, never kept in the repository.
+axe_version=4.14.1
+axe_sha512=1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b734f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5
+axe_dir="$repository/target/axe-core-$axe_version"
+
+need_browser() {
+    need chromium "shows decant's console, without a window" has_command chromium
+    need chromium-driver "drives Chromium" has_command chromedriver
+    [ -e "$axe_dir/axe.min.js" ] || need npm "fetches axe-core, which checks the console's accessibility" has_command npm
+}
+
+fetch_axe() {
+    [ ! -e "$axe_dir/axe.min.js" ] || return 0
+    say "fetching axe-core $axe_version into target/ (npm pack), to check the console's accessibility"
+    local work="$axe_dir.partial"
+    rm -rf "$work" && mkdir -p "$work"
+    (cd "$work" && npm pack --silent "axe-core@$axe_version" >/dev/null) || die "npm could not fetch axe-core@$axe_version: see above"
+    (cd "$work" && printf '%s  axe-core-%s.tgz\n' "$axe_sha512" "$axe_version" | sha512sum --check --quiet) ||
+        die "axe-core-$axe_version.tgz is not what it was when it was chosen: do not use it"
+    tar -xzf "$work/axe-core-$axe_version.tgz" -C "$work" package/axe.min.js package/LICENSE
+    mkdir -p "$axe_dir" && mv "$work"/package/* "$axe_dir/" && rm -rf "$work"
+}
+
 need_cargo() {
     command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
     local how wanted found

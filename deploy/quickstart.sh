@@ -296,7 +296,7 @@ Everything was as it should be, and decant goes on serving until Ctrl-C. In anot
   $binary status
   $binary inspect enwiki:echo:seen:alert:time:7
 
-In a browser: $DECANT_ADMIN/   Metrics: $DECANT_ADMIN/metrics   Log: $dir/decant.log
+The console, in a browser: $DECANT_ADMIN/   Metrics: $DECANT_ADMIN/metrics   Log: $dir/decant.log
 END
 trap 'printf "\ndecant drains, and everything is tidied up.\n" && exit 0' INT TERM
 wait "$decant_pid" || wrong "decant ended by itself, with status $?"

@@ -25,8 +25,10 @@ need_redis_server
 need_mediawiki
 need prometheus "runs the alerts and the dashboard's queries over what decant exports, on a port of its own" has_command promtool
 need nutcracker "places keys on several Redis, as decant must" has_command nutcracker
+need_browser
 need curl "asks decant as a person would" has_command curl
 install_missing
+fetch_axe
 need_cargo
 
 bounded() {

@@ -1,11 +1,13 @@
 //! The admin listener: health, metrics, status, and moves between phases.
 //!
 //! `route` turns a method and a path into a [`Route`], `gate` says whether the client may, the other modules answer.
-//! There is no CORS: no page of another site reads an answer, and a `PUT` must be `application/json`, which no form can send.
+//! There is no CORS: no page of another site reads an answer, and what a browser says comes from one is refused before it is looked at.
 
+mod attention;
 mod console;
 mod gate;
 mod moves;
+mod next;
 mod outbox;
 mod problem;
 mod route;
@@ -21,6 +23,7 @@ use crate::{
 };
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
+use next::NextSteps;
 use problem::Problem;
 use route::{Resource, Route};
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
@@ -52,6 +55,8 @@ struct Inner {
     limits: Limits,
     room: Room,
     inspections: Semaphore,
+    /// One for each stash.
+    next: Vec<NextSteps>,
 }
 
 impl Admin {
@@ -59,7 +64,8 @@ impl Admin {
         let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
         let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
         let inspections = Semaphore::new(INSPECTIONS_MAX);
-        Admin(Arc::new(Inner { parts, started: Instant::now(), limits, room, inspections }))
+        let next = parts.movers.iter().map(|_| NextSteps::default()).collect();
+        Admin(Arc::new(Inner { parts, started: Instant::now(), limits, room, inspections, next }))
     }
 }
 
@@ -97,6 +103,7 @@ impl Inner {
         let resource = route::resource(head.uri.path());
         if !matches!(resource, Some(ref open) if open.is_open()) {
             gate::may(head, self.parts.token.as_ref())?;
+            gate::is_own(head)?;
         }
         route::route(resource, &head.method, stash)
     }
@@ -109,7 +116,7 @@ impl Inner {
             Resource::Ready => Ok(self.ready()),
             Resource::Metrics => Ok(text("text/plain; version=0.0.4; charset=utf-8", (self.parts.metrics)())),
             Resource::OpenApi => Ok(text("application/yaml", include_str!("admin/openapi.yaml").to_owned())),
-            Resource::Console => Ok(console::page(&status::status(movers, &self.parts.about, self.started))),
+            Resource::Console(asset) => Ok(console::answer(asset)),
             Resource::Status => json(StatusCode::OK, &status::status(movers, &self.parts.about, self.started)),
             Resource::Stash(_) => json(StatusCode::OK, &status::stash(mover()?)),
             Resource::Phase(_) if route.writes => {
@@ -120,6 +127,7 @@ impl Inner {
             }
             Resource::Phase(_) => moves::shown(mover()?),
             Resource::History(_) => moves::history(mover()?.clone()).await,
+            Resource::Next(_) => self.next(route.stash, head).await,
             Resource::Key(_, segment) => self.inspect(mover()?, segment).await,
             Resource::Damaged(_, id) => {
                 // A form of another site could send a POST, but not with this type.
@@ -135,6 +143,14 @@ impl Inner {
                 json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)
             }
         }
+    }
+
+    async fn next(&self, stash: usize, head: &Parts) -> Answered {
+        let (Some(mover), Some(steps)) = (self.parts.movers.get(stash), self.next.get(stash)) else {
+            return Err(Problem::no_such_page());
+        };
+        let asked = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("to=")));
+        json(StatusCode::OK, &steps.view(mover, asked.map(moves::phase).transpose()?).await?)
     }
 
     /// Kask's shape.

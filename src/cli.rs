@@ -88,8 +88,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Run the proxy
     Serve(serve::ServeArgs),
-    /// Phases, tiers and outbox of a running decant on one screen
-    Status,
+    /// Where the migration is, whether it is healthy, and what is left until Redis can go
+    Status(status::StatusArgs),
     /// The phase of a stash: show it, move to another, tell its history
     Phase(phase::PhaseArgs),
     /// Intents under way between the tiers, and those given up on
@@ -147,7 +147,7 @@ pub fn run(cli: &Cli) -> Exit {
     let result = match &cli.command {
         Command::Check(args) => check::run(&cli.global, args, &mut output),
         Command::Serve(args) => serve::run(&cli.global, args),
-        Command::Status => status::run(&cli.global, &mut output),
+        Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),

@@ -10,6 +10,7 @@
 //! | `record\|<key>` | hash | what the intents of `<key>` share, and one field an intent; lives as long as the key has one |
 //! | `to-kask`, `to-redis` | sorted set | `<token><key>` by the intent's age; a damaged one at `+inf` |
 //! | `damaged` | hash | intents given up on, by token, with the reason |
+//! | `members` | hash | the decants at work, by name: when each last said so, and what it believes |
 //!
 //! None of them has a TTL, so no `volatile-*` policy evicts them. Each step is one script: all its checks come before its first write,
 //! and the first write is the one that a full Redis refuses.
@@ -17,6 +18,7 @@
 mod calls;
 mod damaged;
 mod many;
+mod members;
 mod names;
 mod peek;
 mod reply;
@@ -26,6 +28,7 @@ mod shard_state;
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
 pub use many::{Life, Weight};
+pub use members::{Announced, Announcement};
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
 pub use shard_state::{Damaged, Raised, ShardFault, ShardLook};

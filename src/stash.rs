@@ -7,6 +7,7 @@ pub mod inspect;
 mod looker;
 mod metrics;
 pub mod mover;
+mod neighbours;
 mod pace;
 pub mod sample;
 mod shadow;
@@ -33,6 +34,8 @@ pub use figures::{ShardFigures, StashFigures};
 pub use looker::{Seen, ShardView};
 use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
+use neighbours::Heard;
+pub use neighbours::Neighbour;
 use std::{
     sync::{
         Arc, Mutex,
@@ -66,6 +69,10 @@ pub struct Stash {
     pub metrics: Arc<StashMetrics>,
     /// The last look at each shard, for status and moves.
     pub views: Vec<ShardView>,
+    /// What other decants said on each shard.
+    heard: Vec<Heard>,
+    /// Where the phase is recorded: `file` or `etcd`.
+    store: &'static str,
     /// One for each shard.
     shard_metrics: Vec<ShardMetrics>,
     /// A `std` mutex: held to keep one sample, or to read a window.
@@ -91,6 +98,8 @@ pub struct StashParts {
     pub shards: usize,
     pub places_max: usize,
     pub tasks: TaskTracker,
+    /// Where the phase is recorded: `file` or `etcd`.
+    pub store: &'static str,
 }
 
 impl Stash {
@@ -107,6 +116,8 @@ impl Stash {
             site,
             metrics: parts.metrics,
             views: (0..parts.shards).map(|_| ShardView::default()).collect(),
+            heard: (0..parts.shards).map(|_| Heard::default()).collect(),
+            store: parts.store,
             shard_metrics,
             traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,

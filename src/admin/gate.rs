@@ -47,6 +47,27 @@ fn is_local(head: &Parts) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
+/// A browser says from where a request comes: of another origin's pages nothing is taken, whatever it asks for and however it was let in.
+/// Programs say nothing of the kind.
+pub(super) fn is_own(head: &Parts) -> Result<(), Problem> {
+    let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    // `none`: a person who typed the address, or chose a bookmark.
+    let by_site = text("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
+    let host = text("host").unwrap_or_default();
+    let by_origin = text("origin").is_none_or(|origin| {
+        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
+    });
+    if by_site && by_origin {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "origin",
+        "a page of another origin sent this; only decant's own console, and programs, may ask here",
+    ))
+}
+
 /// A form of another site cannot send it, and a script of another site must ask first, which is never granted.
 pub(super) fn is_json(head: &Parts) -> Result<(), Problem> {
     let sent = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -100,6 +121,34 @@ mod tests {
             assert_eq!(may(&head(header::HOST, host), None).is_ok(), good, "{host}");
         }
         assert!(may(&head(header::ACCEPT, "x"), None).is_ok());
+    }
+
+    #[test]
+    fn pages_of_another_origin_are_refused() {
+        for (sent, good) in [
+            (&[][..], true),
+            (&[("host", "127.0.0.1:9081")], true),
+            (&[("sec-fetch-site", "same-origin")], true),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("host", "127.0.0.1:9081"), ("origin", "http://127.0.0.1:9081")], true),
+            (&[("host", "LOCALHOST:9081"), ("origin", "http://localhost:9081")], true),
+            // Behind a proxy that speaks TLS.
+            (&[("host", "decant.example"), ("origin", "https://decant.example")], true),
+            (&[("host", "127.0.0.1:9081"), ("origin", "http://127.0.0.1:8081")], false),
+            (&[("host", "127.0.0.1:9081"), ("origin", "http://evil.example")], false),
+            (&[("host", "127.0.0.1:9081"), ("origin", "null")], false),
+            (&[("host", ""), ("origin", "http://")], false),
+            (&[("origin", "http://127.0.0.1:9081")], false),
+            (&[("host", "a:1"), ("origin", "http://a:1"), ("sec-fetch-site", "cross-site")], false),
+        ] {
+            let mut request = Request::builder();
+            for (name, value) in sent {
+                request = request.header(*name, *value);
+            }
+            assert_eq!(is_own(&request.body(()).unwrap().into_parts().0).is_ok(), good, "{sent:?}");
+        }
     }
 
     #[test]

@@ -56,19 +56,20 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
     if body.reason.trim().is_empty() && !body.dry_run {
         return Err(bad(MoveFault::NoReason.to_string()));
     }
-    let phase = |name: String| {
-        let parsed: Result<Phase, _> = name.parse();
-        parsed.map_err(|unknown| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", unknown.to_string()))
-    };
     Ok(MoveRequest {
-        from: body.from.map(phase).transpose()?,
-        to: phase(body.to)?,
+        from: body.from.as_deref().map(phase).transpose()?,
+        to: phase(&body.to)?,
         reason: body.reason,
         by,
         force: body.force,
         dry_run: body.dry_run,
         kask_emptied: body.kask_emptied,
     })
+}
+
+pub(super) fn phase(name: &str) -> Result<Phase, Problem> {
+    let parsed: Result<Phase, _> = name.parse();
+    parsed.map_err(|unknown| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", unknown.to_string()))
 }
 
 /// Runs to its end, also when the client goes away: what a move came to must not hang on a connection.

@@ -1,5 +1,6 @@
 //! A method and a path -> what is asked for. Pure.
 
+use super::console::{self, Asset};
 use super::problem::Problem;
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -10,11 +11,12 @@ pub(super) enum Resource<'a> {
     Ready,
     Metrics,
     OpenApi,
-    Console,
+    Console(&'static Asset),
     Status,
     Stash(&'a str),
     Phase(&'a str),
     History(&'a str),
+    Next(&'a str),
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
@@ -24,10 +26,13 @@ pub(super) enum Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
-    /// Open without a token: probes and scrapers have none, the API's description is no secret, and the console shows no more
-    /// than the metrics do.
+    /// Open without a token: probes and scrapers have none, the API's description is no secret, and the console's files show nothing
+    /// of themselves.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self, Resource::Health | Resource::Ready | Resource::Metrics | Resource::OpenApi | Resource::Console)
+        matches!(
+            self,
+            Resource::Health | Resource::Ready | Resource::Metrics | Resource::OpenApi | Resource::Console(_)
+        )
     }
 
     fn stash(&self) -> Option<&'a str> {
@@ -35,6 +40,7 @@ impl<'a> Resource<'a> {
             Resource::Stash(stash)
             | Resource::Phase(stash)
             | Resource::History(stash)
+            | Resource::Next(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
             | Resource::Outbox(stash)
@@ -71,15 +77,18 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "/readyz" => return Some(Resource::Ready),
         "/metrics" => return Some(Resource::Metrics),
         "/openapi" => return Some(Resource::OpenApi),
-        "/" => return Some(Resource::Console),
         "/v1/status" => return Some(Resource::Status),
         _ => {}
+    }
+    if let Some(asset) = console::asset(path) {
+        return Some(Resource::Console(asset));
     }
     let rest = path.strip_prefix("/v1/stashes/")?;
     let Some((stash, rest)) = rest.split_once('/') else { return Some(Resource::Stash(rest)) };
     match rest {
         "phase" => Some(Resource::Phase(stash)),
         "phase/history" => Some(Resource::History(stash)),
+        "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         _ => match rest.strip_prefix("damaged/") {
@@ -144,6 +153,10 @@ mod tests {
             ("/v1/stashes/echoseen", 200, 405, 405),
             ("/v1/stashes/echoseen/phase", 200, 200, 405),
             ("/v1/stashes/echoseen/phase/history", 200, 405, 405),
+            ("/v1/stashes/echoseen/phase/next", 200, 405, 405),
+            ("/console/console.js", 200, 405, 405),
+            ("/console/", 404, 404, 404),
+            ("/console/../status.rs", 404, 404, 404),
             ("/v1/stashes/echoseen/keys/a%2Fb", 200, 405, 405),
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),

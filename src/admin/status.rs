@@ -1,7 +1,11 @@
 //! What the stashes tell of themselves.
 
+use super::attention::attention;
 use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView};
-use crate::{dialect::About, stash::mover::Mover};
+use crate::{
+    dialect::About,
+    stash::mover::{Mover, unix_ms},
+};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -18,14 +22,17 @@ pub(super) fn status(movers: &[Arc<Mover>], about: &About, started: Instant) -> 
 pub(super) fn stash(mover: &Mover) -> StashView {
     let record = mover.shown();
     let stash = mover.stash();
-    StashView {
+    let mut view = StashView {
         name: stash.name.clone(),
         confirmed: stash.is_confirmed(),
         why_unconfirmed: mover.why_unconfirmed(),
         own: record.as_ref().is_some_and(|record| record.member == mover.member()),
         record: record.as_deref().map(RecordView::from),
+        attention: Vec::new(),
         figures: stash.figures(),
-    }
+    };
+    view.attention = attention(&view, unix_ms());
+    view
 }
 
 pub(super) fn traffic(mover: &Mover) -> TrafficView {

@@ -1,5 +1,6 @@
 //! The admin API's documents, as the server writes them and the command line reads them.
 
+pub use super::attention::{Attention, Level};
 use crate::{
     codec::show::rfc3339,
     phase::{
@@ -36,6 +37,9 @@ pub struct StashView {
     pub own: bool,
     #[serde(flatten)]
     pub record: Option<RecordView>,
+    /// What an operator has to look at, the worst first.
+    #[serde(default)]
+    pub attention: Vec<Attention>,
     #[serde(flatten)]
     pub figures: StashFigures,
 }
@@ -88,6 +92,19 @@ pub struct MovedView {
     pub record: RecordView,
     pub guards: Vec<GuardView>,
     pub dry_run: bool,
+}
+
+/// `GET /v1/stashes/{stash}/phase/next`: whether a step would begin, without trying to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextView {
+    pub stash: String,
+    pub from: Phase,
+    /// None: there is no step forward any more.
+    pub to: Option<Phase>,
+    pub guards: Vec<GuardView>,
+    /// Why the guards could not even be asked, such as a move that has not settled.
+    pub refused: Option<String>,
+    pub measured_ms_ago: u64,
 }
 
 /// One check before a move.
@@ -224,6 +241,7 @@ mod tests {
             why_unconfirmed: Some("x".into()),
             own: false,
             record: None,
+            attention: Vec::new(),
             figures,
         };
         let text = serde_json::to_string(&view).unwrap();

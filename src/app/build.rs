@@ -77,6 +77,7 @@ pub async fn stash(
         shards,
         places_max: all.limits.requests_in_flight_max,
         tasks: tasks.clone(),
+        store: "file",
     };
     let file = RecordFile::new(&state.path, &config.name);
     let store = FileStore::open(file)?;

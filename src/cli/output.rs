@@ -40,14 +40,37 @@ pub struct Output {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     colour: bool,
+    /// Standard output is a terminal: a screen can be drawn over the one before.
+    terminal: bool,
 }
 
 impl Output {
     /// Standard output and standard error. Colour only on a terminal, and not where `NO_COLOR` is set.
     pub fn of_process() -> Output {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let colour = wanted && io::stdout().is_terminal();
-        Output { out: Box::new(io::stdout()), err: Box::new(io::stderr()), colour }
+        let terminal = io::stdout().is_terminal();
+        Output { out: Box::new(io::stdout()), err: Box::new(io::stderr()), colour: wanted && terminal, terminal }
+    }
+
+    /// What follows is drawn over itself, as `top` does; nothing where there is no terminal. [`Output::end_screens`] gives the old one back.
+    pub fn begin_screens(&mut self) -> Result<(), Failure> {
+        if self.terminal { self.out("\x1b[?1049h\x1b[?25l") } else { Ok(()) }
+    }
+
+    /// One screen. On a terminal it takes the place of the one before, and what does not fit is cut; elsewhere it follows, after an empty line.
+    pub fn screen(&mut self, text: &str) -> Result<(), Failure> {
+        if !self.terminal {
+            return self.out(&format!("{text}\n"));
+        }
+        let rows = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
+        self.out(&over_the_last(text, rows))
+    }
+
+    pub fn end_screens(&mut self) {
+        if self.terminal {
+            // Whoever is gone needs no terminal.
+            let _ = self.out("\x1b[?25h\x1b[?1049l");
+        }
     }
 
     /// Writes to standard output; `?` on the error ends the command as it should end.
@@ -84,9 +107,31 @@ impl Output {
     }
 }
 
+/// Drawn from the top left, each line to its end, and nothing below: no flicker, and nothing is left of the screen before.
+fn over_the_last(text: &str, rows: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = if lines.len() < rows { lines.len() } else { rows.saturating_sub(2) };
+    let mut drawn = String::from("\x1b[H");
+    lines[..shown.min(lines.len())].iter().for_each(|line| drawn.push_str(&format!("{line}\x1b[K\r\n")));
+    if shown < lines.len() {
+        drawn.push_str(&format!("… {} more lines: make the window higher\x1b[K", lines.len() - shown));
+    }
+    drawn.push_str("\x1b[J");
+    drawn
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_screen_takes_the_place_of_the_one_before_and_is_cut_to_the_window() {
+        assert_eq!(over_the_last("a\nb\n", 10), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+        let cut = over_the_last("a\nb\nc\nd\ne\n", 5);
+        assert_eq!(cut.matches("\r\n").count(), 3);
+        assert!(cut.ends_with("\r\n… 2 more lines: make the window higher\x1b[K\x1b[J"), "{cut:?}");
+        assert!(over_the_last("a\nb\n", 0).contains("2 more lines"));
+    }
 
     #[test]
     fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {

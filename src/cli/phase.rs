@@ -3,7 +3,7 @@
 use super::{
     Exit, Failure, Global, Output,
     client::{self, Client, Refusal},
-    text::{ago, plain, table},
+    text::{ago, guards, plain, table},
 };
 use crate::{
     admin::views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
@@ -192,7 +192,7 @@ impl Session<'_> {
         };
         let moved: MovedView = serde_json::from_value(document.clone()).context("the answer is not as it should be")?;
         if !self.json {
-            let guards = guards(&moved.guards, self.output);
+            let guards = self.guards(&moved.guards);
             self.output.out(&guards)?;
         }
         let record = &moved.record;
@@ -253,6 +253,10 @@ impl Session<'_> {
         }
     }
 
+    fn guards(&self, list: &[GuardView]) -> String {
+        guards(list, 0, &|style, text| self.output.styled(style, text))
+    }
+
     /// Nothing has changed; the guards say what it would take.
     fn refused(&mut self, refusal: &Refusal) -> Result<Exit, Failure> {
         if refusal.status.is_server_error() {
@@ -268,21 +272,10 @@ impl Session<'_> {
         if failed.is_empty() {
             return Err(Failure { exit, message: plain(&refusal.detail()) });
         }
-        let text = guards(&failed, self.output);
+        let text = self.guards(&failed);
         self.output.out(&text)?;
         Err(Failure { exit, message: "the move was refused: a guard fails; nothing was done".to_owned() })
     }
-}
-
-/// One line a guard, and under one that fails what it needs.
-fn guards(guards: &[GuardView], output: &Output) -> String {
-    let width = guards.iter().map(|guard| guard.name.len()).max().unwrap_or_default();
-    let line = |guard: &GuardView| {
-        let verdict = if guard.ok { output.styled("32", "ok  ") } else { output.styled("31", "FAIL") };
-        let needs = if guard.ok { String::new() } else { format!("      needs: {}\n", plain(&guard.needs)) };
-        format!("{verdict}  {:width$}  {}\n{needs}", plain(&guard.name), plain(&guard.figure))
-    };
-    guards.iter().map(line).collect()
 }
 
 /// Who runs this, also through sudo.

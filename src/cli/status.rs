@@ -1,222 +1,120 @@
-//! `decant status`: phases, tiers and outbox on one screen.
+//! `decant status`: where a migration stands, whether it is healthy, and what is left until Redis can go. On one screen.
+
+mod screen;
 
 use super::{
     Exit, Failure, Global, Output,
     client::{self, Client},
-    text::{ago, count, length, plain, table},
 };
 use crate::{
-    admin::views::{StashView, StatusView},
-    phase::record::State,
-    stash::{Reads, ShardFigures, mover::unix_ms},
+    admin::views::{NextView, StatusView},
+    stash::mover::unix_ms,
 };
+use screen::Screen;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
 
-pub(super) fn run(global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+/// Between two pictures.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// While watching, guards that take longer than this are told at a later picture: decant goes on measuring them.
+const WATCH_PATIENCE: Duration = Duration::from_millis(1_500);
+
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Draw it anew every 2 s, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) fn run(global: &Global, args: &StatusArgs, output: &mut Output) -> Result<Exit, Failure> {
+    if args.watch && global.json {
+        return Err(Failure::usage("--watch draws for a person; for a program, ask for --json again and again"));
+    }
     let client = Client::new(global)?;
-    let (document, status): (_, StatusView) = client::block_on(client.get("/v1/status"))?;
-    if global.json {
-        output.json(&document)?;
-    } else {
-        let text = render(&status, unix_ms(), &|style, text| output.styled(style, text));
-        output.out(&text)?;
-    }
-    Ok(Exit::Done)
+    client::block_on(async {
+        if args.watch {
+            return watch(&client, output).await;
+        }
+        let picture = Picture::take(&client, None).await?;
+        match global.json {
+            true => output.json(&picture.document)?,
+            false => output.out(&picture.text(output))?,
+        }
+        Ok(Exit::Done)
+    })
 }
 
-/// `styled(style, text)` colours the text where colour is wanted.
-fn render(status: &StatusView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> String) -> String {
-    let ready = if status.ready { styled("32", "ready") } else { styled("31", "not ready") };
-    let mut text = format!(
-        "decant {}, {}, {ready}, up {}\n",
-        plain(&status.version),
-        plain(&status.member),
-        length(status.uptime_s.saturating_mul(1000))
-    );
-    for stash in &status.stashes {
-        text.push_str(&format!("\n{}\n", styled("1", &format!("stash {}", plain(&stash.name)))));
-        text.push_str(&table(&rows(stash, now_unix_ms, styled), 2));
-    }
-    text
+/// Everything that is shown, of about one moment.
+struct Picture {
+    status: StatusView,
+    /// Of each stash; none: not known yet, or it cannot be asked for.
+    next: Vec<Option<NextView>>,
+    /// The status as it came, with each stash's next step in it.
+    document: Value,
 }
 
-fn rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> String) -> Vec<(String, String)> {
-    let figures = &stash.figures;
-    let mut rows = phase_rows(stash, now_unix_ms, styled);
-    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
-    row("reads", reads(figures.reads));
-    row("under way", format!("{} operations, {} keys pending", figures.in_flight, count(figures.keys_pending as u64)));
-    if let Some(since) = &figures.alone.since {
-        let keys = count(figures.alone.keys);
-        row(
-            "alone",
-            match &figures.alone.trouble {
-                None => {
-                    styled("33", &format!("{keys} keys written to Kask alone since {} wait to be healed", plain(since)))
+impl Picture {
+    /// `patience`: how long to wait for a step's guards; none: as long as they take.
+    async fn take(client: &Client, patience: Option<Duration>) -> Result<Picture, Failure> {
+        let (mut document, status): (Value, StatusView) = client.get("/v1/status").await?;
+        let mut next = Vec::new();
+        for (index, stash) in status.stashes.iter().enumerate() {
+            let path = format!("/v1/stashes/{}/phase/next", stash.name);
+            let asked = client.get(&path);
+            // A decant that is starting has no next step, and one of another version may not tell it: the rest is worth showing.
+            let answered: Option<(Value, NextView)> = match patience {
+                Some(patience) => timeout(patience, asked).await.ok().and_then(Result::ok),
+                None => asked.await.ok(),
+            };
+            let (told, view) = answered.unzip();
+            if let Some(stash) = document["stashes"][index].as_object_mut() {
+                stash.insert("next".to_owned(), told.unwrap_or_default());
+            }
+            next.push(view);
+        }
+        Ok(Picture { status, next, document })
+    }
+
+    fn text(&self, output: &Output) -> String {
+        let styled = |style: &str, text: &str| output.styled(style, text);
+        Screen { now_unix_ms: unix_ms(), styled: &styled }.draw(&self.status, &self.next)
+    }
+}
+
+/// Until Ctrl-C. What does not answer at the first time fails; later it is waited for.
+async fn watch(client: &Client, output: &mut Output) -> Result<Exit, Failure> {
+    let mut picture = Picture::take(client, Some(WATCH_PATIENCE)).await?;
+    let mut seen = Instant::now();
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    output.begin_screens()?;
+    let ended = loop {
+        let mut text = picture.text(output);
+        let old = seen.elapsed();
+        if old >= REFRESH_EVERY {
+            let told = format!("decant has not answered for {} s: what follows is old", old.as_secs());
+            text.insert_str(0, &format!("{}\n\n", output.styled("31", &told)));
+        }
+        if let Err(gone) = output.screen(&text) {
+            break Err(gone);
+        }
+        tokio::select! {
+            _ = &mut interrupted => break Ok(Exit::Done),
+            () = sleep(REFRESH_EVERY) => {}
+        }
+        tokio::select! {
+            _ = &mut interrupted => break Ok(Exit::Done),
+            taken = Picture::take(client, Some(WATCH_PATIENCE)) => if let Ok(mut newer) = taken {
+                // Guards that are still being measured: what they were last is better than nothing.
+                for (next, before) in newer.next.iter_mut().zip(picture.next) {
+                    *next = next.take().or(before.filter(|before| newer.status.stashes.iter().any(|stash| {
+                        stash.name == before.stash && stash.record.as_ref().is_some_and(|record| record.phase == before.from)
+                    })));
                 }
-                Some(trouble) => styled("31", &plain(trouble)),
+                (picture, seen) = (newer, Instant::now());
             },
-        );
-    }
-    if let "open" | "half-open" = figures.kask_breaker.as_str() {
-        row(
-            "kask",
-            styled(
-                "31",
-                &format!("does not answer, and is not asked but for probes (breaker {})", figures.kask_breaker),
-            ),
-        );
-    }
-    for shard in &figures.shards {
-        row(&format!("redis {}", plain(&shard.name)), shard_text(shard, figures.redis_in_use, styled));
-        if figures.redis_in_use {
-            row("  outbox", outbox_text(shard, styled));
-        }
-    }
-    if figures.shards.is_empty() {
-        row("redis", "none configured".to_owned());
-    }
-    row("replication", format!("{}, on tier failure: {}", figures.replication, figures.on_tier_failure));
-    rows
-}
-
-fn phase_rows(stash: &StashView, now_unix_ms: u64, styled: &dyn Fn(&str, &str) -> String) -> Vec<(String, String)> {
-    let mut rows = Vec::new();
-    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
-    let Some(record) = &stash.record else {
-        let why = stash.why_unconfirmed.as_deref().unwrap_or("nothing is served until the shards' fences are read");
-        row("phase", styled("31", &format!("not confirmed yet: {}", plain(why))));
-        return rows;
-    };
-    let state = match record.state {
-        State::Settled => "settled".to_owned(),
-        State::Moving => styled("33", "moving"),
-    };
-    row("phase", format!("{} ({state}, version {})", styled("1", record.phase.name()), record.version));
-    let forced = if record.forced { ", forced" } else { "" };
-    let since = ago(record.since_unix_ms, now_unix_ms);
-    row("since", format!("{since}, by {}{forced}: {}", plain(&record.by), plain(&record.reason)));
-    let whose = if stash.own { "this decant".to_owned() } else { plain(&record.member) };
-    row("owner", whose);
-    if let Some(since) = &record.kask_stale_since {
-        row("kask", styled("33", &format!("writes have gone past it since {}", plain(since))));
-    }
-    if let Some(since) = &record.mirror_unclean_since {
-        row("mirror", styled("33", &format!("writes have gone past Redis since {}", plain(since))));
-    }
-    rows
-}
-
-/// The fallback rate: the share of hits that Redis served.
-fn reads(reads: Reads) -> String {
-    let hits = reads.kask + reads.redis;
-    let share = match hits {
-        0 => "no hits yet".to_owned(),
-        hits => format!("{:.1} % of hits from Redis", reads.redis as f64 * 100.0 / hits as f64),
-    };
-    format!("{} kask, {} redis, {} none ({share})", count(reads.kask), count(reads.redis), count(reads.none))
-}
-
-fn shard_text(shard: &ShardFigures, in_use: bool, styled: &dyn Fn(&str, &str) -> String) -> String {
-    let state = match (in_use, shard.up) {
-        (false, _) => "retired, no connection is held".to_owned(),
-        (true, true) if matches!(shard.breaker.as_str(), "open" | "half-open") => {
-            styled("31", "connected, but does not answer")
-        }
-        (true, true) => styled("32", "up"),
-        (true, false) => {
-            styled("31", &format!("down: {}", plain(shard.why_down.as_deref().unwrap_or("no connection"))))
         }
     };
-    let fence = match (shard.fence_version, in_use) {
-        (_, false) => String::new(),
-        (Some(version), true) if shard.fence_differs => {
-            styled("31", &format!(", fence {version}, which this decant does not follow: see its log"))
-        }
-        (Some(version), true) => format!(", fence {version}"),
-        (None, true) => styled("33", ", no fence"),
-    };
-    format!("{} {state}{fence}", plain(&shard.address))
-}
-
-fn outbox_text(shard: &ShardFigures, styled: &dyn Fn(&str, &str) -> String) -> String {
-    let (Some(to_kask), Some(to_redis)) = (shard.to_kask, shard.to_redis) else {
-        return "not looked at yet".to_owned();
-    };
-    let mut text = format!("{} to Kask, {} to Redis", count(to_kask), count(to_redis));
-    if let Some(oldest) = shard.oldest_ms {
-        text.push_str(&format!(", oldest {}", length(oldest)));
-    }
-    if let Some(damaged) = shard.damaged.filter(|damaged| *damaged > 0) {
-        text.push_str(&styled("31", &format!(", {} damaged", count(damaged))));
-    }
-    if let Some(seen) = shard.seen_ms_ago.filter(|seen| *seen >= 2_000) {
-        text.push_str(&styled("33", &format!(" (last seen {} ago)", length(seen))));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view(stash: &str) -> StatusView {
-        let stash: serde_json::Value = serde_json::from_str(stash).unwrap();
-        serde_json::from_value(serde_json::json!({
-            "version": "0.1.0", "member": "m-1", "uptime_s": 90, "ready": true, "stashes": [stash]
-        }))
-        .unwrap()
-    }
-
-    const STASH: &str = r#"{"name":"echoseen","confirmed":true,"why_unconfirmed":null,"own":true,"phase":"kask-first",
-        "version":3,"state":"moving","since":"x","since_unix_ms":1000,"by":"root","reason":"because","forced":true,
-        "member":"m-1","kask_stale_since":null,"mirror_unclean_since":null,"replication":"sync","on_tier_failure":"heal",
-        "shadow_share":0.0,"redis_in_use":true,"in_flight":2,"keys_pending":1234,"reads":{"kask":3,"redis":1,"none":9},
-        "shards":[{"name":"main","address":"127.0.0.1:6379/0","up":true,"why_down":null,"fence_version":3,
-        "fence_member":"m-1","to_kask":5,"to_redis":0,"damaged":1,"oldest_ms":2500,"seen_ms_ago":30}]}"#;
-
-    #[test]
-    fn one_screen() {
-        insta::assert_snapshot!(render(&view(STASH), 61_000, &|_, text| text.to_owned()));
-    }
-
-    #[test]
-    fn what_was_written_alone_is_said() {
-        let alone = |told: &str| {
-            let stash = STASH.replace("\"in_flight\":2", &format!("\"alone\":{told},\"in_flight\":2"));
-            render(&view(&stash), 61_000, &|_, text| text.to_owned())
-        };
-        let waiting = r#"{"keys":1200,"since":"2026-01-01T00:00:00.000Z","overflowed":false,"trouble":null}"#;
-        assert!(alone(waiting).contains("1,200 keys written to Kask alone since 2026-01-01"), "{}", alone(waiting));
-        let damaged =
-            r#"{"keys":0,"since":"2026-01-01T00:00:00.000Z","overflowed":false,"trouble":"damaged at byte 7"}"#;
-        assert!(alone(damaged).contains("damaged at byte 7"), "{}", alone(damaged));
-        let nothing = r#"{"keys":0,"since":null,"overflowed":false,"trouble":null}"#;
-        assert!(!alone(nothing).contains("alone"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        let down = STASH
-            .replace("\"up\":true,\"why_down\":null", "\"up\":false,\"why_down\":\"refused\"")
-            .replace("\"fence_version\":3", "\"fence_version\":null")
-            .replace("\"seen_ms_ago\":30", "\"seen_ms_ago\":90000")
-            .replace("\"mirror_unclean_since\":null", "\"mirror_unclean_since\":\"2026-01-01T00:00:00.000Z\"")
-            .replace("\"own\":true", "\"own\":false");
-        let other = STASH.replace("\"up\":true", "\"up\":true,\"fence_differs\":true");
-        let told = render(&view(&other), 61_000, &|_, text| text.to_owned());
-        assert!(told.contains("up, fence 3, which this decant does not follow"), "{told}");
-        let hangs = STASH.replace("\"up\":true", "\"up\":true,\"breaker\":\"open\"");
-        let hangs = hangs.replace("\"in_flight\":2", "\"kask_breaker\":\"half-open\",\"in_flight\":2");
-        let told = render(&view(&hangs), 61_000, &|_, text| text.to_owned());
-        assert!(told.contains("connected, but does not answer, fence 3"), "{told}");
-        assert!(
-            told.contains("kask         does not answer, and is not asked but for probes (breaker half-open)"),
-            "{told}"
-        );
-        insta::assert_snapshot!(render(&view(&down), 61_000, &|_, text| text.to_owned()));
-        let starting = r#"{"name":"echoseen","confirmed":false,"why_unconfirmed":"shard main: away","own":false,
-            "replication":"sync","on_tier_failure":"heal","shadow_share":0.0,"redis_in_use":false,"in_flight":0,
-            "keys_pending":0,"reads":{"kask":0,"redis":0,"none":0},"shards":[]}"#;
-        insta::assert_snapshot!(render(&view(starting), 61_000, &|_, text| text.to_owned()));
-    }
+    output.end_screens();
+    ended
 }

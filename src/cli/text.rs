@@ -1,4 +1,6 @@
-//! Text for people: lengths of time, aligned columns.
+//! Text for people: lengths of time, aligned columns, guards.
+
+use crate::admin::views::GuardView;
 
 /// `250 ms`, `3.2 s`, `5 min`, `7 h`, `12 d`.
 pub(super) fn length(ms: u64) -> String {
@@ -43,6 +45,20 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) fn table(rows: &[(String, String)], indent: usize) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     rows.iter().map(|(name, value)| format!("{:indent$}{name:width$}  {value}\n", "")).collect()
+}
+
+/// One line a guard, and under one that fails what it needs. `styled(style, text)` colours where colour is wanted.
+pub(super) fn guards(guards: &[GuardView], indent: usize, styled: &dyn Fn(&str, &str) -> String) -> String {
+    let width = guards.iter().map(|guard| guard.name.len()).max().unwrap_or_default();
+    let line = |guard: &GuardView| {
+        let verdict = if guard.ok { styled("32", "ok  ") } else { styled("31", "FAIL") };
+        let needs = match guard.ok {
+            true => String::new(),
+            false => format!("{:indent$}      needs: {}\n", "", plain(&guard.needs)),
+        };
+        format!("{:indent$}{verdict}  {:width$}  {}\n{needs}", "", plain(&guard.name), plain(&guard.figure))
+    };
+    guards.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub struct Names {
     pub to_kask: Vec<u8>,
     pub to_redis: Vec<u8>,
     pub damaged: Vec<u8>,
+    pub members: Vec<u8>,
     record: Vec<u8>,
 }
 
@@ -22,6 +23,7 @@ impl Names {
             to_kask: name("to-kask"),
             to_redis: name("to-redis"),
             damaged: name("damaged"),
+            members: name("members"),
             record: name("record|"),
         }
     }

@@ -32,3 +32,4 @@ pub static DROP: Script = key_script!("drop");
 pub static LOOK: Script = shard_script!("look");
 pub static EXPIRED: Script = shard_script!("expired");
 pub static RAISE: Script = shard_script!("raise");
+pub static ANNOUNCE: Script = shard_script!("announce");

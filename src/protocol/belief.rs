@@ -97,6 +97,11 @@ impl Beliefs {
         Beliefs { current: ArcSwap::from_pointee(first), change: Mutex::new(()), member: member.to_owned() }
     }
 
+    /// This decant's name in fences.
+    pub fn member(&self) -> &str {
+        &self.member
+    }
+
     pub fn current(&self) -> Arc<Belief> {
         self.current.load_full()
     }

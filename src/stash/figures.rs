@@ -1,6 +1,7 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
-use super::{Reads, Stash, alone::AloneFigures, traffic::Windows};
+use super::{Neighbour, Reads, Stash, alone::AloneFigures, traffic::Windows};
+use crate::tier::breaker::Standing;
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -38,6 +39,9 @@ pub struct StashFigures {
     /// `heal` or `fail`.
     pub on_tier_failure: String,
     pub shadow_share: f64,
+    /// Its last answers were not all failures.
+    #[serde(default)]
+    pub kask_up: bool,
     /// False: in `kask-only` no connection to Redis is held, and no shard is looked at.
     pub redis_in_use: bool,
     /// `closed`, `open` (Kask counts as away, and is not asked) or `half-open`.
@@ -59,6 +63,9 @@ pub struct StashFigures {
     /// Writes to Kask alone, with Redis out of reach, that are not healed yet.
     #[serde(default)]
     pub alone: AloneFigures,
+    /// Other decants on the same shards, by name.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
 }
 
 impl Stash {
@@ -69,6 +76,7 @@ impl Stash {
             replication: if settings.answer_before_copy { "async" } else { "sync" }.to_owned(),
             on_tier_failure: if settings.fail_on_tier_failure { "fail" } else { "heal" }.to_owned(),
             shadow_share: self.shadow_share,
+            kask_up: self.metrics.kask_is_up() && self.site.world.kask.breaker().standing() == Standing::Closed,
             kask_breaker: self.site.world.kask.breaker().standing().name().to_owned(),
             redis_in_use: self.redis_is_in_use() && !self.views.is_empty(),
             shards,
@@ -78,6 +86,7 @@ impl Stash {
             traffic: self.windows(),
             without_fallback_ms: self.without_fallback_ms(),
             alone: self.site.world.alone.figures(),
+            neighbours: self.neighbours(),
         }
     }
 

@@ -70,6 +70,7 @@ impl Stash {
             }
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
+                self.announce(shard).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,

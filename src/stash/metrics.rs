@@ -155,6 +155,10 @@ impl StashMetrics {
         }
     }
 
+    pub(super) fn kask_is_up(&self) -> bool {
+        self.kask_failures.load(Ordering::Relaxed) < KASK_FAILURES_IN_A_ROW
+    }
+
     pub(super) fn redis_is_up(&self, up: bool) {
         self.redis_up.set(if up { 1.0 } else { 0.0 });
     }

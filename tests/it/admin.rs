@@ -30,8 +30,12 @@ async fn pages_without_a_token() {
     assert!(openapi.status == 200 && openapi.text.starts_with("openapi: 3."), "{}", openapi.text);
     let console = decant.get("/").await;
     assert_eq!((console.status, console.header("content-type")), (200, "text/html; charset=utf-8"));
-    assert!(console.header("content-security-policy").starts_with("default-src 'none'; "));
-    assert!(console.text.contains("kask-first") && !console.text.contains("<script"), "{}", console.text);
+    let policy = console.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; ") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(console.header("referrer-policy"), "no-referrer");
+    assert!(!console.text.contains("echoseen"), "the page itself tells nothing: {}", console.text);
+    let script = decant.get("/console/console.js").await;
+    assert_eq!((script.status, script.header("content-type")), (200, "text/javascript; charset=utf-8"));
     let head = decant.send(decant.request("HEAD", "/healthz")).await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
     for page in ["/healthz", "/", "/v1/status", "/nothing"] {
@@ -121,6 +125,74 @@ async fn without_a_token_a_page_of_another_name_is_kept_out() {
     assert_eq!(decant.get_as_host("/v1/status", "rebound.example:9081").await.status, 403);
     assert_eq!(decant.get_as_host("/healthz", "rebound.example:9081").await.status, 200);
     assert_eq!(decant.get_as_host("/v1/status", "localhost:9081").await.status, 200);
+}
+
+/// What a browser adds by itself, and no page can change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_another_origin_can_neither_read_nor_move() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    let body = json!({ "to": "redis-standby", "reason": "r", "force": true });
+    let own = decant.url.clone();
+    for (name, value, status) in [
+        ("sec-fetch-site", "cross-site", 403),
+        ("sec-fetch-site", "same-site", 403),
+        ("origin", "http://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://127.0.0.1:1", 403),
+        ("sec-fetch-site", "same-origin", 200),
+        ("origin", own.as_str(), 200),
+    ] {
+        let read = decant.send(decant.request("GET", "/v1/status").header(name, value)).await;
+        assert_eq!(read.status, status, "{name}: {value}: {}", read.text);
+        if status != 200 {
+            let moved = decant.request("PUT", "/v1/stashes/echoseen/phase").json(&body).header(name, value);
+            let moved = decant.send(moved).await;
+            assert_eq!((moved.status, &moved.json()["type"]), (403, &json!("urn:decant:problem:origin")));
+            let dropped = decant.request("DELETE", "/v1/stashes/echoseen/damaged/00").header(name, value);
+            assert_eq!(decant.send(dropped).await.status, 403);
+        }
+        assert_eq!(decant.send(decant.request("GET", "/").header(name, value)).await.status, 200, "the page is a link");
+    }
+    assert_eq!(decant.get("/v1/stashes/echoseen/phase").await.json()["version"], 1, "nobody has moved it");
+}
+
+/// However many look, a step is measured once in a while; a move is measured for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_step_is_told_with_its_guards() {
+    let stage = Stage::start().await;
+    let decant = stage.decant(Options::default()).await;
+    decant.settled().await;
+    stage.redis.client().req("SET", &["only-in-redis", "42"]);
+    let next = decant.get("/v1/stashes/echoseen/phase/next").await.json();
+    assert_eq!(
+        (&next["from"], &next["to"], &next["refused"]),
+        (&json!("kask-first"), &json!("redis-standby"), &json!(null))
+    );
+    let failing = |next: &serde_json::Value| {
+        let guards = next["guards"].as_array().unwrap();
+        assert!(!guards.is_empty(), "{next:#}");
+        guards.iter().filter(|guard| guard["ok"] == false).map(|guard| guard["name"].clone()).collect::<Vec<_>>()
+    };
+    assert!(failing(&next).contains(&json!("sample_is_copied")), "{next:#}");
+    stage.redis.client().req("DEL", &["only-in-redis"]);
+    let again = decant.get("/v1/stashes/echoseen/phase/next?to=redis-standby").await.json();
+    assert!(failing(&again).contains(&json!("sample_is_copied")), "measured again too soon: {again:#}");
+    let back = decant.get("/v1/stashes/echoseen/phase/next?to=dual-write").await.json();
+    assert_eq!((&back["to"], failing(&back)), (&json!("dual-write"), vec![]));
+    let far = decant.get("/v1/stashes/echoseen/phase/next?to=kask-only").await.json();
+    assert!(far["refused"].as_str().unwrap().contains("does not lead to kask-only in one step"), "{far:#}");
+    assert_eq!(decant.get("/v1/stashes/echoseen/phase/next?to=nonsense").await.status, 422);
+    assert_eq!(decant.put(&json!({ "to": "dual-write", "reason": "r" })).await.status, 200);
+    let settled = decant.settled().await;
+    assert_eq!((&settled["phase"], &settled["version"]), (&json!("dual-write"), &json!(2)));
+    let next = decant.get("/v1/stashes/echoseen/phase/next").await.json();
+    assert_eq!(
+        (&next["from"], &next["to"]),
+        (&json!("dual-write"), &json!("kask-first")),
+        "what was measured is forgotten"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ mod alone;
 mod bad_input;
 mod breakers;
 mod cli_config;
+mod console;
 mod crashes;
 mod damaged;
 mod dashboards;

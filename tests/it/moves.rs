@@ -254,6 +254,19 @@ fn a_second_decant_learns_of_moves_from_the_fence_and_makes_none() {
     assert_eq!(status, 409);
     let owner = first.phase()["member"].as_str().unwrap().to_owned();
     assert!(told.to_string().contains(&owner), "the refusal names {owner}: {told}");
+    let other = second.admin_get("/v1/status")["member"].as_str().unwrap().to_owned();
+    for (decant, beside) in [(&first, &other), (&second, &owner)] {
+        let names = || {
+            let view = decant.admin_get("/v1/stashes/echoseen");
+            let named = view["neighbours"].as_array().unwrap().iter().map(|n| n["member"].as_str().unwrap().to_owned());
+            named.collect::<Vec<_>>()
+        };
+        wait_until("each has heard of the other", || names() == [beside.clone()]);
+        let (_, told, _) = crate::support::run_decant(["status", "--admin", &format!("http://{}", decant.admin)]);
+        assert!(told.contains(&format!("beside it    {beside}, decant ")), "{told}");
+    }
+    let (_, told, _) = crate::support::run_decant(["status", "--admin", &format!("http://{}", second.admin)]);
+    assert!(told.contains("this decant serves, and can neither move nor write Kask alone"), "{told}");
     first.move_to("kask-first");
     // Its very next write is refused by the fence, and it learns.
     assert_eq!(second.set("k", "JSON..1").status(), 201);

@@ -20,6 +20,34 @@ use decant::{
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
+#[tokio::test]
+async fn the_list_of_decants_is_bounded_and_forgets_who_is_gone() {
+    use decant::outbox::Announcement;
+    let redis = RedisServer::start();
+    let outbox = outbox(&redis, 1_000);
+    let until = || Instant::now() + Duration::from_secs(10);
+    outbox.shards()[0].wait_up(until()).await;
+    let says = |version| Announcement { version, store: "file".into(), decant: "0.1.0".into() };
+    let mut client = redis.client();
+    let mut set = |name: &str, value: &str| {
+        redis::cmd("HSET").arg("prefix:decant|stash|members").arg(name).arg(value).exec(&mut client).unwrap();
+    };
+    // Long gone; what is no announcement; and one that says it in a newer way.
+    set("gone", "1000 1 file 0.1.0");
+    set("odd", "nonsense");
+    let known = outbox.announce(0, "m0", &says(3), until()).await.unwrap();
+    assert_eq!(known.iter().map(|one| one.member.as_str()).collect::<Vec<_>>(), ["m0"]);
+    assert!(known[0].ms_ago < 10_000 && known[0].says == says(3), "{known:?}");
+    for n in 1..80 {
+        outbox.announce(0, &format!("m{n:02}"), &says(n), until()).await.unwrap();
+    }
+    let known = outbox.announce(0, "last", &says(9), until()).await.unwrap();
+    assert_eq!(known.len(), 64);
+    assert!(known.iter().any(|one| one.member == "last") && known.iter().all(|one| one.member != "m0"), "{known:?}");
+    let kept: usize = redis::cmd("HLEN").arg("prefix:decant|stash|members").query(&mut redis.client()).unwrap();
+    assert_eq!(kept, 64);
+}
+
 const CALLS: usize = 12_000;
 const KEYS: usize = 3;
 /// As the model's.

@@ -30,8 +30,8 @@ impl Raw {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|line| {
-            let (n, value) = line.split_once(": ")?;
-            n.eq_ignore_ascii_case(name).then_some(value)
+            let (n, value) = line.split_once(':')?;
+            n.eq_ignore_ascii_case(name).then_some(value.trim_start())
         })
     }
 

@@ -43,6 +43,8 @@ pub struct Setup {
     pub outbox: String,
     /// Lines for `[limits]`.
     pub limits: String,
+    /// More lines for `[admin]`.
+    pub admin: String,
 }
 
 impl Setup {
@@ -61,6 +63,7 @@ impl Setup {
             stash: String::new(),
             outbox: String::new(),
             limits: String::new(),
+            admin: String::new(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Setup {
             stash: String::new(),
             outbox: String::new(),
             limits: String::new(),
+            admin: String::new(),
         }
     }
 
@@ -117,10 +121,11 @@ impl Setup {
             }
         };
         format!(
-            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[limits]\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
+            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[limits]\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
             dir.path().join("state").display(),
+            self.admin,
             self.limits,
             self.phase,
             self.serialization,

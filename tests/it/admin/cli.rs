@@ -6,7 +6,7 @@ use assert_cmd::Command;
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     path::Path,
 };
@@ -38,9 +38,19 @@ async fn an_operator_sees_moves_and_inspects() {
     at.settled().await;
     let (code, out, err) = run(&at, &["status"]).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    assert!(out.contains("stash echoseen\n  phase        kask-first (settled, version 1)\n"), "{out}");
+    let line = "stash echoseen\n  redis-only > dual-write > [kask-first] > redis-standby > kask-only\n";
+    assert!(out.contains(line) && out.contains("\n  phase  kask-first (settled, version 1)\n"), "{out}");
+    assert!(out.contains("\n  nothing needs attention\n") && out.contains("next step: redis-standby, "), "{out}");
     assert!(!out.contains('\x1b'), "no colour but on a terminal");
-    assert_eq!(one_document(&run(&at, &["status", "--json"]).await.1)["stashes"][0]["phase"], "kask-first");
+    let document = one_document(&run(&at, &["status", "--json"]).await.1);
+    let stash = &document["stashes"][0];
+    assert_eq!(
+        (&stash["phase"], &stash["next"]["to"]),
+        (&json!("kask-first"), &json!("redis-standby")),
+        "{document:#}"
+    );
+    let (code, out, err) = run(&at, &["status", "--watch", "--json"]).await;
+    assert!(code == 64 && out.is_empty() && err.contains("--watch draws for a person"), "{out}{err}");
 
     stage.redis.client().req("SET", &["wiki:only", "42"]);
     let (code, out, err) = run(&at, &["phase", "set", "redis-standby", "--reason", "r"]).await;
@@ -77,6 +87,29 @@ async fn an_operator_sees_moves_and_inspects() {
     let (code, out, _) = run(&at, &["phase", "history"]).await;
     let overridden = "      overridden  sample_is_copied  1 of 1 sampled keys are missing or different in Kask\n";
     assert!(code == 0 && out.contains(overridden) && out.contains("      ok          kask_answers "), "{out}");
+}
+
+/// On no terminal one picture follows the other, as plain text, until nobody reads or it is interrupted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_is_watched_until_it_is_interrupted() {
+    let stage = Stage::start().await;
+    let at = stage.decant(Options::default()).await;
+    at.settled().await;
+    let url = at.url.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_decant"));
+        command.env("DECANT_ADMIN", url).args(["status", "--watch"]).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let pictures = lines.by_ref().inspect(|line| assert!(!line.contains('\x1b'), "{line}"));
+        assert_eq!(pictures.filter(|line| line == "stash echoseen").take(2).count(), 2);
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+        lines.for_each(drop);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

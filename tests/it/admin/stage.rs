@@ -165,6 +165,7 @@ fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskT
         shards: 1,
         places_max: 100,
         tasks: tasks.clone(),
+        store: "file",
     };
     let file = RecordFile::new(state, "echoseen");
     let store = FileStore::open(file).unwrap();

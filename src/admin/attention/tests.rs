@@ -1,0 +1,117 @@
+use super::*;
+use crate::stash::{alone::AloneFigures, traffic::Counts};
+
+const NOW: u64 = 10_000_000;
+
+/// Settled in a phase, with everything well.
+fn well(phase: Phase) -> StashView {
+    let shard = ShardFigures {
+        name: "main".into(),
+        address: "127.0.0.1:6379/0".into(),
+        up: true,
+        fence_version: Some(3),
+        seen_ms_ago: Some(50),
+        damaged: Some(0),
+        ..ShardFigures::default()
+    };
+    let record = serde_json::json!({
+        "phase": phase, "version": 3, "state": "settled", "since": "x", "since_unix_ms": NOW - 1_000, "by": "me", "reason": "r",
+        "forced": false, "member": "m", "kask_stale_since": null, "mirror_unclean_since": null
+    });
+    StashView {
+        name: "s".into(),
+        confirmed: true,
+        why_unconfirmed: None,
+        own: true,
+        record: Some(serde_json::from_value(record).unwrap()),
+        attention: Vec::new(),
+        figures: StashFigures { redis_in_use: true, kask_up: true, shards: vec![shard], ..StashFigures::default() },
+    }
+}
+
+/// What is told after `change`, as `bad: …` or `warn: …`.
+fn told(phase: Phase, change: impl FnOnce(&mut StashView)) -> Vec<String> {
+    let mut stash = well(phase);
+    change(&mut stash);
+    attention(&stash, NOW).into_iter().map(|one| format!("{:?}: {}", one.level, one.what)).collect()
+}
+
+fn shard(stash: &mut StashView) -> &mut ShardFigures {
+    &mut stash.figures.shards[0]
+}
+
+fn record(stash: &mut StashView) -> &mut RecordView {
+    stash.record.as_mut().unwrap()
+}
+
+#[test]
+fn where_all_is_well_nothing_is_told() {
+    for phase in Phase::ALL {
+        assert!(told(phase, |_| {}).is_empty(), "{phase}");
+    }
+}
+
+#[test]
+fn each_trouble_is_told_alone() {
+    let first = Phase::KaskFirst;
+    assert_eq!(told(first, |s| s.record = None), ["Bad: the phase in force is not confirmed, and nothing is served"]);
+    assert_eq!(told(first, |s| shard(s).up = false), ["Bad: Redis main (127.0.0.1:6379/0) is down"]);
+    let hangs = ["Bad: Redis main (127.0.0.1:6379/0) is connected, but does not answer"];
+    assert_eq!(told(first, |s| shard(s).breaker = "open".into()), hangs);
+    assert_eq!(told(first, |s| shard(s).seen_ms_ago = Some(5_000)), ["Warn: Redis main was last looked at 5 s ago"]);
+    let differs = ["Bad: Redis main has fence 3, which this decant does not follow"];
+    assert_eq!(told(first, |s| shard(s).fence_differs = true), differs);
+    assert_eq!(told(first, |s| shard(s).fence_version = None), ["Bad: Redis main has lost its fence"]);
+    assert_eq!(
+        told(first, |s| shard(s).oldest_ms = Some(180_000)),
+        ["Warn: the oldest intent on Redis main is 3 min old"]
+    );
+    let damaged = ["Bad: 2 copies were given up on: their keys' tiers differ for good"];
+    assert_eq!(told(first, |s| shard(s).damaged = Some(2)), damaged);
+    assert_eq!(told(first, |s| s.figures.kask_up = false), ["Bad: Kask does not answer"]);
+    let failing = Counts { kask_requests: 100, kask_errors: 3, ..Counts::default() };
+    let told_of = ["Warn: Kask failed 3 of 100 requests of the last minute"];
+    assert_eq!(told(first, |s| s.figures.traffic.minute.counts = failing), told_of);
+    let long = |s: &mut StashView| {
+        record(s).state = State::Moving;
+        record(s).since_unix_ms = NOW - 120_000;
+    };
+    assert_eq!(told(first, long), ["Warn: the move to kask-first has not settled for 2 min"]);
+    let alone = AloneFigures { keys: 7, since: Some("then".into()), ..AloneFigures::default() };
+    let lone = |alone: AloneFigures| move |s: &mut StashView| s.figures.alone = alone;
+    let standby = Phase::RedisStandby;
+    assert_eq!(told(standby, lone(alone.clone())), ["Warn: 7 keys were written to Kask alone since then"]);
+    let trouble = AloneFigures { trouble: Some("damaged".into()), ..alone };
+    assert_eq!(told(standby, lone(trouble)), ["Bad: writes have gone past Redis since then"]);
+    let unclean = |s: &mut StashView| record(s).mirror_unclean_since = Some("then".into());
+    assert_eq!(told(standby, unclean), ["Warn: Redis lacks writes since then"]);
+    let stale = |s: &mut StashView| record(s).kask_stale_since = Some("then".into());
+    assert_eq!(told(Phase::RedisOnly, stale), ["Warn: Kask has had no writes since then"]);
+    let compared = Counts { compared: 50, differing: 1, ..Counts::default() };
+    let differed = ["Warn: Kask differed in 1 of 50 compared reads of the last hour"];
+    assert_eq!(told(Phase::DualWrite, |s| s.figures.traffic.hour.counts = compared), differed);
+}
+
+#[test]
+fn what_a_phase_does_not_use_may_be_away_and_a_move_raises_fences() {
+    assert!(told(Phase::RedisOnly, |s| s.figures.kask_up = false).is_empty());
+    let retired = |s: &mut StashView| {
+        s.figures.redis_in_use = false;
+        shard(s).up = false;
+    };
+    assert!(told(Phase::KaskOnly, retired).is_empty());
+    let moving = |s: &mut StashView| {
+        record(s).state = State::Moving;
+        shard(s).fence_differs = true;
+    };
+    assert!(told(Phase::KaskFirst, moving).is_empty());
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let both = |s: &mut StashView| {
+        shard(s).seen_ms_ago = Some(5_000);
+        s.figures.kask_up = false;
+    };
+    assert_eq!(told(Phase::KaskFirst, both)[0], "Bad: Kask does not answer");
+}

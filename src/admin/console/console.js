@@ -1,0 +1,165 @@
+// The page: asks decant every two seconds while somebody looks, and draws what it says.
+
+import { byId, draw, el, refreshTimes, say } from './dom.js';
+import { ago, length } from './text.js';
+import { chart, hourTable, legend, windowsTable } from './chart.js';
+import { history, show } from './stash.js';
+import { Switch } from './switch.js';
+import * as api from './api.js';
+
+const EVERY_MS = 2000;
+/** A poll that takes longer has failed. */
+const POLL_PATIENCE_MS = 8000;
+/** The chart's slots are this long. */
+const CHART_EVERY_MS = 10000;
+/** While a move is under way it is looked at this often. */
+const MOVING_EVERY_MS = 300;
+
+const state = { status: null, heard: 0, traffic: null, trafficAt: 0, trafficOf: null, moves: [], movesOf: '', allMoves: false, awaited: null };
+const lever = new Switch((target) => {
+  state.awaited = target;
+  poll();
+});
+
+/** The stash that the address names, or else the first. */
+function chosen() {
+  const named = decodeURIComponent(location.hash.slice(1));
+  return state.status.stashes.find((stash) => stash.name === named) ?? state.status.stashes[0];
+}
+
+function header() {
+  const { status } = state;
+  say(byId('self'), `${status.member} · version ${status.version} · up ${length(status.uptime_s * 1000)} · ${status.ready ? 'ready' : 'not ready'}`);
+  const names = status.stashes.map((stash) => stash.name);
+  const current = chosen()?.name;
+  document.title = `${current ?? 'no stash'}: ${chosen()?.phase ?? 'not confirmed'} · decant`;
+  draw(byId('stashes'), [names, current], () => names.map((name) => el('a', { href: `#${encodeURIComponent(name)}`, 'aria-current': name === current ? 'true' : null }, name)));
+}
+
+function drawTraffic() {
+  const { traffic } = state;
+  if (!traffic) return;
+  const figure = byId('chart');
+  const width = Math.max(280, Math.floor(figure.clientWidth));
+  // The figures of the last minute are part of the picture, so it is new whenever they are.
+  draw(figure, [traffic, width], () => [chart(traffic, width), legend(traffic)]);
+  draw(byId('windows'), [traffic.minute, traffic.hour, traffic.day], () => [windowsTable(traffic, length)]);
+  draw(byId('chart-table').querySelector('div'), traffic.slots, () => [hourTable(traffic)]);
+}
+
+async function details(stash) {
+  const now = Date.now();
+  if (state.trafficOf !== stash.name || now - state.trafficAt >= CHART_EVERY_MS) {
+    state.traffic = await api.get(api.of(stash.name, '/traffic'), POLL_PATIENCE_MS);
+    [state.trafficOf, state.trafficAt] = [stash.name, now];
+  }
+  const movesOf = `${stash.name} ${stash.version} ${stash.state}`;
+  if (stash.phase && state.movesOf !== movesOf) {
+    state.moves = (await api.get(api.of(stash.name, '/phase/history'), POLL_PATIENCE_MS)).history;
+    state.movesOf = movesOf;
+  }
+}
+
+function announce(stash, troubled) {
+  if (state.awaited && stash.phase === state.awaited && stash.state === 'settled') {
+    lever.say(`The move to ${state.awaited} has settled.`, 'ok');
+    state.awaited = null;
+  }
+  // The first picture is read as any page is; later only what changed is said.
+  if (troubled && state.heard) say(byId('said'), stash.attention.length ? `What needs you: ${stash.attention.map((one) => one.what).join('; ')}` : 'Nothing needs you any more.');
+}
+
+function render() {
+  const stash = chosen();
+  header();
+  byId('stash').hidden = !stash;
+  if (!stash) return;
+  const troubled = show(state.status, stash);
+  announce(stash, troubled);
+  lever.show(stash, troubled);
+  history(state.moves, state.allMoves);
+  drawTraffic();
+  refreshTimes(ago, Date.now());
+}
+
+function link(level, text) {
+  const node = byId('link');
+  node.className = `link ${level}`;
+  say(node, text);
+}
+
+function lost(fault) {
+  if (fault instanceof api.Refusal && fault.status === 401) {
+    login(api.token.get() ? 'This token is not the one.' : '');
+    return;
+  }
+  const since = state.heard ? `since ${length(Date.now() - state.heard)}` : 'yet';
+  link('bad', 'no answer');
+  const banner = byId('lost');
+  // Said once, not every two seconds.
+  if (banner.hidden) say(banner, state.heard ? 'decant does not answer: what is shown here is old.' : `decant has not answered ${since}: ${fault.message}`);
+  banner.hidden = false;
+}
+
+function found() {
+  byId('lost').hidden = true;
+  byId('login').hidden = true;
+  link('ok', 'live');
+}
+
+function login(why) {
+  api.token.forget();
+  link('warn', 'locked');
+  byId('stash').hidden = true;
+  byId('lost').hidden = true;
+  const section = byId('login');
+  say(byId('login-error'), why);
+  if (section.hidden) {
+    section.hidden = false;
+    byId('token').focus();
+  }
+}
+
+let timer = null;
+let polling = false;
+
+async function poll() {
+  clearTimeout(timer);
+  if (polling || document.hidden) return;
+  polling = true;
+  try {
+    state.status = await api.get('/v1/status', POLL_PATIENCE_MS);
+    const stash = chosen();
+    if (stash) await details(stash);
+    render();
+    state.heard = Date.now();
+    found();
+  } catch (fault) {
+    lost(fault);
+  }
+  polling = false;
+  if (!byId('login').hidden) return;
+  timer = setTimeout(poll, state.awaited ? MOVING_EVERY_MS : EVERY_MS);
+}
+
+document.addEventListener('visibilitychange', poll);
+addEventListener('hashchange', poll);
+addEventListener('resize', drawTraffic);
+byId('history-all').addEventListener('click', () => {
+  state.allMoves = true;
+  history(state.moves, true);
+});
+byId('login-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const field = byId('token');
+  api.token.set(field.value.trim());
+  field.value = '';
+  byId('login').hidden = true;
+  say(byId('login-error'), '');
+  poll();
+});
+setInterval(() => {
+  refreshTimes(ago, Date.now());
+  lever.tell();
+}, 1000);
+poll();

@@ -1,0 +1,174 @@
+// One stash, section by section. What decant tells is drawn as it comes; which guards, members or shards there are is its to say.
+
+import { byId, draw, el, fact, mark, say, time } from './dom.js';
+import { count, length, plural } from './text.js';
+
+/** In the order of the migration, with what each reads and writes. */
+export const PHASES = [
+  { name: 'redis-only', reads: 'Redis', writes: 'Redis' },
+  { name: 'dual-write', reads: 'Redis', writes: 'Redis, then Kask' },
+  { name: 'kask-first', reads: 'Kask, then Redis', writes: 'Redis, then Kask' },
+  { name: 'redis-standby', reads: 'Kask', writes: 'Kask, then Redis' },
+  { name: 'kask-only', reads: 'Kask', writes: 'Kask' },
+];
+
+export const position = (phase) => PHASES.findIndex((known) => known.name === phase);
+
+function phases(stash) {
+  const now = position(stash.phase);
+  draw(byId('phases'), [stash.phase, stash.state], () =>
+    PHASES.map((phase, at) => {
+      const where = at < now ? 'past' : at === now ? 'now' : 'ahead';
+      const word = { past: 'left behind', now: stash.state === 'moving' ? 'moving here' : 'in force', ahead: 'ahead' }[where];
+      return el(
+        'li',
+        { class: where, 'aria-current': where === 'now' ? 'step' : null },
+        el('span', { class: 'knot', 'aria-hidden': 'true' }, where === 'past' ? '✓' : where === 'now' ? '●' : String(at + 1)),
+        el('span', { class: 'phase-name' }, phase.name),
+        el('span', { class: 'phase-word' }, word),
+        el('span', { class: 'more' }, `reads ${phase.reads}`),
+        el('span', { class: 'more' }, `writes ${phase.writes}`),
+      );
+    }),
+  );
+}
+
+function record(stash) {
+  draw(byId('record'), [stash.phase, stash.state, stash.since_unix_ms, stash.by, stash.reason, stash.forced], () => {
+    if (!stash.phase) return ['The phase is not confirmed yet: nothing is served.'];
+    const forced = stash.forced ? [el('span', { class: 'tag warn' }, 'forced'), ' '] : [];
+    const moving = stash.state === 'moving' ? [el('span', { class: 'tag warn' }, 'moving'), ' '] : [];
+    return [...moving, ...forced, 'since ', time(stash.since_unix_ms), ', by ', el('b', {}, stash.by), ': ', el('q', {}, stash.reason)];
+  });
+  const ahead = PHASES.slice(position(stash.phase) + 1).map((phase) => phase.name);
+  const left = ahead.length ? `${plural(ahead.length, 'step')} until Redis can go: ${ahead.join(', ')}.` : 'Redis can go: nothing asks it any more.';
+  say(byId('left'), stash.phase ? left : '');
+}
+
+/** decant says what is wrong; this only draws it. True if the list has changed. */
+function attention(stash) {
+  return draw(byId('attention'), stash.attention, () => {
+    if (!stash.attention.length) return [el('li', {}, mark('ok', 'well'), el('span', {}, 'Nothing: all is as it should be.'))];
+    return stash.attention.map((one) => el('li', {}, mark(one.level, one.level === 'bad' ? 'trouble' : 'look at it'), el('span', {}, one.what, el('span', { class: 'more' }, one.todo))));
+  });
+}
+
+function shard(shard, inUse) {
+  const name = `Redis ${shard.name}`;
+  if (!inUse) return fact('none', 'retired', name, 'retired', 'no connection is held');
+  const fence = shard.fence_differs ? `fence ${shard.fence_version}, which this decant does not follow` : shard.fence_version === null ? 'no fence' : `fence ${shard.fence_version}`;
+  if (!shard.up) return fact('bad', 'down', name, 'down', shard.why_down ?? 'no connection', shard.address);
+  if (isOpen(shard.breaker)) return fact('bad', 'down', name, 'connected, but does not answer', shard.address, 'it is not asked but for probes');
+  return fact(shard.fence_differs || shard.fence_version === null ? 'warn' : 'ok', 'up', name, 'up', shard.address, fence);
+}
+
+/** A circuit breaker that lets only probes through. */
+const isOpen = (breaker) => breaker === 'open' || breaker === 'half-open';
+
+function tiers(stash) {
+  const from = [stash.redis_in_use, stash.kask_up, stash.kask_breaker, stash.shards.map(({ name, address, up, why_down, breaker, fence_version, fence_differs }) => [name, address, up, why_down, breaker, fence_version, fence_differs])];
+  draw(byId('tiers'), from, () => {
+    const kask = stash.kask_up ? fact('ok', 'up', 'Kask', 'up') : fact('bad', 'down', 'Kask', 'does not answer', isOpen(stash.kask_breaker) && 'it is not asked but for probes');
+    const redis = stash.shards.map((one) => shard(one, stash.redis_in_use));
+    return [kask, ...(redis.length ? redis : [fact('none', 'none', 'Redis', 'none is configured')])];
+  });
+}
+
+function between(stash) {
+  const sum = (name) => stash.shards.reduce((all, one) => all + (one[name] ?? 0), 0);
+  const oldest = Math.max(0, ...stash.shards.map((one) => one.oldest_ms ?? 0));
+  const damaged = sum('damaged');
+  // What was not looked at just now is not known to hold still.
+  const unseen = Math.max(0, ...stash.shards.map((one) => one.seen_ms_ago ?? Infinity));
+  const old = unseen < 2000 ? null : Number.isFinite(unseen) ? `as last seen ${length(unseen)} ago` : 'not looked at yet';
+  // What changes with every look is told by the second.
+  const from = [old, stash.redis_in_use, sum('to_kask'), sum('to_redis'), damaged, Math.floor(oldest / 1000), stash.keys_pending, stash.in_flight, stash.alone];
+  draw(byId('between'), from, () => {
+    const facts = [];
+    if (stash.redis_in_use) {
+      const late = oldest > 120000 || old;
+      const age = oldest > 0 ? `the oldest is ${length(oldest)} old` : null;
+      facts.push(fact(late ? 'warn' : 'ok', late ? 'look at it' : 'well', 'Open intents', `${count(sum('to_kask'))} to Kask, ${count(sum('to_redis'))} to Redis`, age, old));
+      facts.push(fact(damaged ? 'bad' : old ? 'warn' : 'ok', damaged ? 'trouble' : old ? 'look at it' : 'well', 'Damaged', count(damaged), damaged && 'decant outbox damaged', old));
+    }
+    facts.push(fact('none', 'for information', 'Read with care', plural(stash.keys_pending, 'key')));
+    facts.push(fact('none', 'for information', 'Under way', plural(stash.in_flight, 'operation')));
+    const alone = stash.alone;
+    if (alone?.since) facts.push(fact(alone.trouble ? 'bad' : 'warn', 'unclean', 'Way back', `${plural(alone.keys, 'key')} to be healed`, alone.trouble));
+    return facts;
+  });
+}
+
+function bar(name, ratio, text, ...more) {
+  const percent = Math.floor(ratio * 100);
+  return el('li', { class: 'with-bar' }, el('span', { class: 'name' }, name), el('span', { class: 'value' }, el('progress', { max: 100, value: percent, 'aria-label': name }, `${percent} %`), ` ${percent} %`, el('span', { class: 'more' }, text), ...more.filter(Boolean).map((one) => el('span', { class: 'more' }, one))));
+}
+
+function copies(stash) {
+  draw(byId('copies'), [stash.backfill, stash.verify, Math.floor((stash.without_fallback_ms ?? 0) / 10000), stash.phase, stash.traffic.hour.fallbacks], () => {
+    const facts = [];
+    const backfill = stash.backfill;
+    if (backfill) facts.push(bar('Backfill', backfill.ratio ?? 0, backfill.text, backfill.more));
+    else facts.push(fact('none', 'never run', 'Backfill', 'has not run'));
+    const verify = stash.verify;
+    if (verify) facts.push(fact(verify.ok ? 'ok' : 'warn', verify.ok ? 'well' : 'look at it', 'Verify', verify.text, verify.more));
+    else facts.push(fact('none', 'never run', 'Verify', 'has not run'));
+    if (stash.phase === 'kask-first') {
+      const quiet = stash.traffic.hour.fallbacks === 0;
+      facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', stash.without_fallback_ms < 1000 ? 'one just now' : `for ${length(Math.floor(stash.without_fallback_ms / 1000) * 1000)}`, 'reads that Kask missed and Redis answered'));
+    }
+    return facts;
+  });
+}
+
+/** Decants say every few seconds that they are there: who has not for so long may be gone. */
+const SILENT_MS = 15000;
+
+function members(status, stash) {
+  const others = (stash.neighbours ?? []).map((other) => ({
+    name: other.member,
+    build: other.decant,
+    behind: stash.version !== undefined && other.version !== stash.version ? other.version : null,
+    silent: other.heard_ms_ago >= SILENT_MS ? `heard of ${length(other.heard_ms_ago)} ago` : null,
+  }));
+  const list = [{ name: status.member, build: status.version, own: true }, ...others];
+  draw(byId('members'), [list, stash.member], () =>
+    list.map((one) => {
+      const moves = one.name === stash.member ? 'it may move' : null;
+      const level = one.behind !== null && one.behind !== undefined ? 'bad' : one.silent ? 'warn' : 'ok';
+      const word = { bad: 'behind', warn: 'silent', ok: 'well' }[level];
+      const told = one.own ? 'this one' : (one.silent ?? 'there');
+      return fact(level, word, one.name, told, `version ${one.build}`, level === 'bad' && `it is at version ${one.behind} of the phase, not ${stash.version}`, moves);
+    }),
+  );
+}
+
+/** Draws a stash. True if what needs attention has changed. */
+export function show(status, stash) {
+  phases(stash);
+  record(stash);
+  tiers(stash);
+  between(stash);
+  copies(stash);
+  members(status, stash);
+  return attention(stash);
+}
+
+/** How many moves are shown before somebody asks for all. */
+const SHOWN = 12;
+
+export function history(moves, all) {
+  const newest = moves.toReversed();
+  const shown = all ? newest : newest.slice(0, SHOWN);
+  draw(byId('history'), shown, () =>
+    shown.map((move) => {
+      const overridden = (move.guards ?? []).filter((guard) => !guard.ok);
+      const forced = move.forced ? [' ', el('span', { class: 'tag warn' }, 'forced')] : [];
+      const over = overridden.length ? [el('span', { class: 'more' }, `overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`)] : [];
+      return el('li', {}, el('span', { class: 'phase-name' }, move.phase), ...forced, ' ', time(move.since_unix_ms), el('span', { class: 'more' }, `${move.by}: `, el('q', {}, move.reason)), ...over);
+    }),
+  );
+  const button = byId('history-all');
+  button.hidden = all || newest.length <= SHOWN;
+  say(button, `All ${newest.length} moves`);
+}

@@ -1,0 +1,230 @@
+//! The operator's console in a real Chromium, over a running decant with a real Redis. Screenshots go to target/console/.
+
+mod browser;
+
+use crate::{
+    redis_server::RedisServer,
+    whole::{Kask, Setup, Whole, redis_set},
+};
+use browser::{Browser, DOWN, ENTER, SPACE};
+use serde_json::json;
+
+fn console(whole: &Whole) -> String {
+    format!("http://{}/", whole.admin)
+}
+
+/// The page, once it has drawn the stash with its guards.
+fn open(browser: &Browser, whole: &Whole) {
+    browser.open(&console(whole));
+    browser.wait("the page is drawn", |page| page.sees("#phases .now") && page.sees("#guards [data-guard]"));
+}
+
+fn assert_well(browser: &Browser, what: &str) {
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{what}: the browser complains: {}", complaints.join("\n"));
+    let inaccessible = browser.inaccessible();
+    assert!(inaccessible.is_empty(), "{what}: axe finds\n{}", inaccessible.join("\n"));
+}
+
+/// One picture each for a large screen in light and dark, and for a telephone; each without a serious fault of accessibility.
+fn pictures(browser: &Browser, name: &str) {
+    for (scheme, phone) in [("light", false), ("dark", false), ("light", true), ("dark", true)] {
+        browser.colours(scheme);
+        if phone {
+            browser.telephone()
+        } else {
+            browser.window(1440, 900)
+        }
+        browser.wait("the chart has the width of the page", |page| {
+            page.script("const s = document.querySelector('#chart svg'); return !s || Math.abs(s.width.baseVal.value - document.querySelector('#chart').clientWidth) < 2") == true
+        });
+        let wide = browser.script("return document.documentElement.scrollWidth > innerWidth");
+        assert!(wide == false, "{name}: the page is wider than its window");
+        assert_well(browser, &format!("{name} {scheme} {phone}"));
+        let device = if phone { "telephone" } else { "screen" };
+        browser.screenshot(&format!("{name}-{device}-{scheme}"));
+    }
+    browser.colours("light");
+    browser.window(1440, 900);
+}
+
+/// Reads and writes for a while, so that there is something to see.
+fn traffic(whole: &Whole) {
+    for n in 0..60 {
+        whole.set(&format!("enwiki%3Akey%3A{n}"), &format!("JSON..{n}"));
+        whole.get(&format!("enwiki%3Akey%3A{}", n / 2));
+        whole.get(&format!("enwiki%3Aold%3A{}", n % 20));
+        whole.get("enwiki%3Anever");
+    }
+}
+
+fn phase_on_page(browser: &Browser) -> String {
+    browser.text("#phases .now .phase-name")
+}
+
+#[test]
+fn an_operator_sees_is_refused_moves_and_forces() {
+    let redis = RedisServer::start();
+    (0..20).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
+    let whole = Whole::start(&Setup::new(&redis, "dual-write"));
+    traffic(&whole);
+    let browser = Browser::start();
+    open(&browser, &whole);
+    assert_eq!(phase_on_page(&browser), "dual-write");
+    assert_eq!(browser.script("return document.querySelectorAll('#phases li').length"), 5);
+    assert_eq!(browser.script("return document.querySelectorAll('#phases [aria-current=step]').length"), 1);
+    browser.wait_text("#link", "live");
+
+    // A move, with a reason that would be a script if it were ever markup.
+    let evil = "<img src=x onerror=\"window.hurt=1\"><script>window.hurt=1</script>";
+    browser.click("#targets input[value=kask-first]");
+    browser.wait("its guards are told", |page| page.sees("#guards [data-guard]"));
+    browser.fill("#reason", evil);
+    browser.fill("#by", "Ada <b>L</b>");
+    browser.click("#move");
+    browser.wait_text("#outcome", "The move to kask-first has settled.");
+    assert_eq!(phase_on_page(&browser), "kask-first");
+    browser.wait_text("#history li:first-child", evil);
+    browser.wait_text("#record", evil);
+    assert!(browser.text("#history li:first-child").contains("Ada <b>L</b>"));
+    assert_eq!(
+        browser.script("return window.hurt ?? document.querySelectorAll('#stash img, #stash script').length"),
+        0
+    );
+    let recorded = whole.phase();
+    assert_eq!((&recorded["reason"], &recorded["by"]), (&json!(evil), &json!("Ada <b>L</b>")));
+
+    // A guard that fails, in red, with its reason: what only Redis has.
+    redis_set(&redis, "enwiki:only", "42");
+    traffic(&whole);
+    browser.reload();
+    browser.wait("the guard fails", |page| page.sees("[data-guard=sample_is_copied].fails"));
+    let guard = browser.text("[data-guard=sample_is_copied]");
+    assert!(guard.contains("sampled keys are missing") && guard.contains("Needs: none: "), "{guard}");
+    assert!(guard.contains('✗') && guard.contains("fails"), "told without its colour: {guard}");
+    pictures(&browser, "failing-guard");
+    browser.fill("#reason", "in a hurry");
+    browser.fill("#by", "Ada");
+    browser.click("#move");
+    browser.wait_text("#outcome", "Refused, nothing was done. ");
+    assert!(browser.text("#outcome").contains("sample_is_copied"), "{}", browser.text("#outcome"));
+    assert_eq!(whole.phase()["phase"], "kask-first");
+    // 409 is what was wanted; the browser notes each.
+    let refusals = browser.complaints();
+    assert!(refusals.iter().all(|line| line.contains("409")), "{refusals:?}");
+
+    // The forced way: hidden behind the plain one, and not without the name.
+    assert!(!browser.sees("#force-move"));
+    browser.click("#force summary");
+    browser.wait_text("#force-guards", "sample_is_copied");
+    browser.click("#force-move");
+    browser.wait_text("#force-error", "Type redis-standby, to the letter");
+    browser.fill("#force-name", "redis-standb");
+    browser.click("#force-move");
+    browser.wait_text("#force-error", "Type redis-standby, to the letter");
+    assert_eq!(whole.phase()["phase"], "kask-first");
+    pictures(&browser, "forcing");
+    browser.fill("#force-name", "redis-standby");
+    browser.click("#force-move");
+    browser.wait_text("#outcome", "The move to redis-standby has settled.");
+    browser.wait_text("#history li:first-child", "forced");
+    assert_eq!((&whole.phase()["phase"], &whole.phase()["forced"]), (&json!("redis-standby"), &json!(true)));
+    assert_well(&browser, "after a forced move");
+}
+
+/// No mouse: from the top of the page to a move, by Tab, arrows, space and Enter alone.
+#[test]
+fn the_keyboard_is_enough() {
+    let redis = RedisServer::start();
+    let whole = Whole::start(&Setup::new(&redis, "kask-first"));
+    let browser = Browser::start();
+    open(&browser, &whole);
+    browser.tab_to("Skip to the stash");
+    browser.keys(ENTER);
+    assert_eq!(browser.focus(), "main");
+    browser.tab_to("redis-standby");
+    browser.keys(DOWN);
+    browser.wait("the way back is chosen", |page| {
+        page.text("#move") == "Move to dual-write" && page.sees("#guards [data-guard]")
+    });
+    // Without a reason nothing is sent, and the field that lacks it has the focus.
+    browser.tab_to("move");
+    browser.keys(SPACE);
+    browser.wait_text("#reason-error", "Say why");
+    assert_eq!(browser.focus(), "reason");
+    browser.keys("Kask is slow");
+    browser.keys(ENTER);
+    browser.wait_text("#by-error", "Say who you are");
+    assert_eq!(browser.focus(), "by");
+    browser.keys("Grace");
+    browser.keys(ENTER);
+    browser.wait_text("#outcome", "The move to dual-write has settled.");
+    let recorded = whole.phase();
+    assert_eq!(
+        (&recorded["phase"], &recorded["reason"], &recorded["by"]),
+        (&json!("dual-write"), &json!("Kask is slow"), &json!("Grace"))
+    );
+    assert_well(&browser, "by keyboard");
+}
+
+/// What is wrong is said at the top, also that decant does not answer; and a hidden page asks for nothing.
+#[test]
+fn troubles_are_told() {
+    let mut redis = RedisServer::start();
+    let mut kask = Kask::start();
+    let mut whole = Whole::start(&Setup::new(&redis, "kask-first").with_kask(&kask));
+    traffic(&whole);
+    let browser = Browser::start();
+    open(&browser, &whole);
+    browser.wait_text("#attention", "Nothing: all is as it should be.");
+    pictures(&browser, "healthy");
+    kask.kill_9();
+    (0..10).for_each(|n| drop(whole.get(&format!("enwiki%3Akey%3A{n}"))));
+    redis.kill();
+    browser.wait_text("#attention", "Kask does not answer");
+    browser.wait_text("#attention", "Redis main");
+    browser.wait_text("#said", "What needs you: ");
+    pictures(&browser, "troubles");
+    whole.kill_9();
+    browser.wait_text("#lost", "decant does not answer: what is shown here is old.");
+    browser.wait_text("#link", "no answer");
+}
+
+/// With a token the page is there for everybody, and shows nothing to who has none.
+#[test]
+fn the_token_is_asked_for_once_and_kept_in_this_tab_alone() {
+    let redis = RedisServer::start();
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "correct-horse-battery").unwrap();
+    let admin = format!("token_file = {:?}", token.path());
+    let whole = Whole::start_unserved(&Setup { admin, ..Setup::new(&redis, "kask-first") });
+    let browser = Browser::start();
+    browser.open(&console(&whole));
+    browser.wait("the token is asked for", |page| page.sees("#token"));
+    assert_eq!(browser.focus(), "token");
+    assert!(
+        !browser.sees("#stash") && !browser.script("return document.body.innerText").to_string().contains("echoseen")
+    );
+    // 401 is what was wanted; the browser notes each.
+    let locked = browser.complaints();
+    assert!(locked.iter().all(|line| line.contains("401")), "{locked:?}");
+    assert_well(&browser, "locked");
+    browser.screenshot("locked-screen-light");
+    browser.keys("wrong");
+    browser.keys(ENTER);
+    browser.wait_text("#login-error", "This token is not the one.");
+    browser.keys("correct-horse-battery");
+    browser.keys(ENTER);
+    browser.wait("it is unlocked", |page| page.sees("#phases .now"));
+    browser.reload();
+    browser.wait("it is kept over a reload", |page| page.sees("#phases .now"));
+    let kept = browser.script("return [sessionStorage.getItem('decant.token'), localStorage.length, document.cookie]");
+    assert_eq!(kept, json!(["correct-horse-battery", 0, ""]));
+    browser.wait("the guards are told", |page| page.sees("#guards [data-guard]"));
+    browser.fill("#reason", "r");
+    browser.fill("#by", "Ada");
+    browser.click("#targets input[value=dual-write]");
+    browser.click("#move");
+    browser.wait_text("#outcome", "The move to dual-write has settled.");
+    assert_eq!(phase_on_page(&browser), "dual-write");
+}
