@@ -3,7 +3,8 @@
 
 use super::{
     problem::Problem,
-    views::{GuardView, NextView},
+    status,
+    views::{Attention, GuardView, NextView},
 };
 use crate::{
     phase::{
@@ -16,7 +17,8 @@ use http::StatusCode;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 
-/// Figures of one stash are measured again after this long, or when a move begins or settles.
+/// Figures of one stash are measured again after this long, or when a move begins or settles, or something
+/// new needs attention.
 const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// One step, as it was measured last.
@@ -25,6 +27,8 @@ struct Measured {
     to: Phase,
     version: u64,
     state: State,
+    /// What needed attention then: what has changed since may have changed a figure.
+    attention: Vec<Attention>,
     at: Instant,
     guards: Vec<GuardView>,
     refused: Option<String>,
@@ -42,14 +46,15 @@ impl NextSteps {
         let Some(to) = to.or_else(|| forward(from)) else {
             return Ok(NextView { stash, from, to: None, guards: Vec::new(), refused: None, measured_ms_ago: 0 });
         };
-        let (steps, mover) = (self.0.clone(), mover.clone());
+        let (steps, mover, attention) = (self.0.clone(), mover.clone(), status::stash(mover).attention);
         let measuring = tokio::spawn(async move {
             let mut steps = steps.lock().await;
             steps.retain(|step| {
-                (step.version, step.state) == (record.version, record.state) && step.at.elapsed() < FRESH_FOR
+                let same = (step.version, step.state, &step.attention) == (record.version, record.state, &attention);
+                same && step.at.elapsed() < FRESH_FOR
             });
             if !steps.iter().any(|step| step.to == to) {
-                let measured = measure(&mover, &record, to).await;
+                let measured = measure(&mover, &record, to, attention).await;
                 steps.push(measured);
             }
             let step = steps.iter().find(|step| step.to == to)?;
@@ -66,7 +71,7 @@ fn forward(from: Phase) -> Option<Phase> {
     Phase::ALL.into_iter().find(|to| *to > from)
 }
 
-async fn measure(mover: &Mover, record: &PhaseRecord, to: Phase) -> Measured {
+async fn measure(mover: &Mover, record: &PhaseRecord, to: Phase, attention: Vec<Attention>) -> Measured {
     let request = MoveRequest {
         from: Some(record.phase),
         to,
@@ -82,5 +87,5 @@ async fn measure(mover: &Mover, record: &PhaseRecord, to: Phase) -> Measured {
         Err(other) => (Vec::new(), Some(other.to_string())),
     };
     let guards = guards.iter().map(GuardView::from).collect();
-    Measured { to, version: record.version, state: record.state, at: Instant::now(), guards, refused }
+    Measured { to, version: record.version, state: record.state, attention, at: Instant::now(), guards, refused }
 }

@@ -184,6 +184,7 @@ fn troubles_are_told() {
     browser.wait_text("#attention", "Kask does not answer");
     browser.wait_text("#attention", "Redis main");
     browser.wait_text("#said", "What needs you: ");
+    browser.wait("the guards are measured again", |page| page.sees("[data-guard=redis_answers].fails"));
     pictures(&browser, "troubles");
     whole.kill_9();
     browser.wait_text("#lost", "decant does not answer: what is shown here is old.");

@@ -7,6 +7,7 @@ mod checker_tests;
 mod clients;
 mod drills;
 mod history;
+mod matrix;
 mod moves;
 mod mutations;
 mod proxy;

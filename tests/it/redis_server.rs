@@ -78,6 +78,15 @@ impl RedisServer {
         panic!("redis-server does not come back on port {}", self.port);
     }
 
+    /// As [`RedisServer::restart`], with nothing of what it had kept.
+    pub fn restart_empty(&mut self) {
+        self.kill();
+        for kept in ["appendonlydir", "dump.rdb"].map(|name| self.dir.path().join(name)) {
+            let _ = if kept.is_dir() { std::fs::remove_dir_all(kept) } else { std::fs::remove_file(kept) };
+        }
+        self.restart();
+    }
+
     /// It keeps its connections and says nothing more, from when this returns.
     pub fn sigstop(&self) {
         self.signal("-STOP");

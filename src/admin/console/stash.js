@@ -19,7 +19,7 @@ function phases(stash) {
   draw(byId('phases'), [stash.phase, stash.state], () =>
     PHASES.map((phase, at) => {
       const where = at < now ? 'past' : at === now ? 'now' : 'ahead';
-      const word = { past: 'left behind', now: stash.state === 'moving' ? 'moving here' : 'in force', ahead: 'ahead' }[where];
+      const word = { past: 'passed', now: stash.state === 'moving' ? 'moving here' : 'in force', ahead: 'ahead' }[where];
       return el(
         'li',
         { class: where, 'aria-current': where === 'now' ? 'step' : null },
@@ -99,23 +99,44 @@ function between(stash) {
   });
 }
 
-function bar(name, ratio, text, ...more) {
+function bar(level, word, name, ratio, ...more) {
+  // Never all of it before it is all of it.
   const percent = Math.floor(ratio * 100);
-  return el('li', { class: 'with-bar' }, el('span', { class: 'name' }, name), el('span', { class: 'value' }, el('progress', { max: 100, value: percent, 'aria-label': name }, `${percent} %`), ` ${percent} %`, el('span', { class: 'more' }, text), ...more.filter(Boolean).map((one) => el('span', { class: 'more' }, one))));
+  const shown = el('span', { class: 'bar-value' }, el('progress', { max: 100, value: percent, 'aria-label': name }, `${percent} %`), ` ${percent} %`);
+  return fact(level, word, name, shown, ...more);
+}
+
+/** How a run stands, by its state: all but running and finished want a look. */
+const RUNS = { running: ['none', 'under way'], finished: ['ok', 'well'], paused: ['warn', 'paused'], cancelled: ['none', 'cancelled'], void: ['warn', 'void'] };
+
+function backfill(run) {
+  if (!run) return fact('none', 'never run', 'Backfill', 'has not run');
+  const [level, word] = RUNS[run.state] ?? ['none', run.state];
+  const keys = Object.entries(run.keys).filter(([, n]) => n).map(([outcome, n]) => `${count(n)} ${outcome.replaceAll('_', ' ')}`);
+  const pace = run.state === 'running' ? [`${count(run.keys_per_s)} keys/s`, run.left_s !== null && `${length(run.left_s * 1000)} left`, run.held_by && `held back by ${run.held_by.by ?? run.held_by}`].filter(Boolean) : [];
+  const stays = run.not_moved ? `${plural(run.not_moved, 'key stays', 'keys stay')} behind` : null;
+  const when = el('span', {}, run.state === 'running' ? 'running, begun ' : `${run.state} `, time(run.state === 'running' ? run.begun_unix_ms : run.changed_unix_ms), pace.length ? `, ${pace.join(', ')}` : '');
+  return bar(run.not_moved && level === 'ok' ? 'warn' : level, word, 'Backfill', run.share, when, run.why, keys.join(', '), stays);
+}
+
+function verify(brief) {
+  const facts = [];
+  const { running, last } = brief ?? {};
+  if (running) {
+    const left = running.left_ms === null ? null : `about ${length(running.left_ms)} left`;
+    facts.push(bar('none', 'under way', 'Verify', running.of ? Math.min(running.walked / running.of, 0.999) : 0, `${count(running.compared)} keys compared, ${count(running.keys_per_s)} keys/s`, left, running.held_back_by && `held back by ${running.held_back_by}`));
+  }
+  if (last) facts.push(fact(last.arrived ? 'ok' : 'warn', last.arrived ? 'well' : 'look at it', running ? 'before that' : 'Verify', last.summary, time(last.ended_unix_ms)));
+  return facts.length ? facts : [fact('none', 'never run', 'Verify', 'has not run')];
 }
 
 function copies(stash) {
   draw(byId('copies'), [stash.backfill, stash.verify, Math.floor((stash.without_fallback_ms ?? 0) / 10000), stash.phase, stash.traffic.hour.fallbacks], () => {
-    const facts = [];
-    const backfill = stash.backfill;
-    if (backfill) facts.push(bar('Backfill', backfill.ratio ?? 0, backfill.text, backfill.more));
-    else facts.push(fact('none', 'never run', 'Backfill', 'has not run'));
-    const verify = stash.verify;
-    if (verify) facts.push(fact(verify.ok ? 'ok' : 'warn', verify.ok ? 'well' : 'look at it', 'Verify', verify.text, verify.more));
-    else facts.push(fact('none', 'never run', 'Verify', 'has not run'));
+    const facts = [backfill(stash.backfill), ...verify(stash.verify)];
     if (stash.phase === 'kask-first') {
       const quiet = stash.traffic.hour.fallbacks === 0;
-      facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', stash.without_fallback_ms < 1000 ? 'one just now' : `for ${length(Math.floor(stash.without_fallback_ms / 1000) * 1000)}`, 'reads that Kask missed and Redis answered'));
+      const how = stash.without_fallback_ms < 1000 ? 'one just now' : `for ${length(Math.floor(stash.without_fallback_ms / 1000) * 1000)}`;
+      facts.push(fact(quiet ? 'ok' : 'none', 'for information', 'Without a fallback', how, 'reads that Kask missed and Redis answered'));
     }
     return facts;
   });

@@ -5,7 +5,7 @@ use super::{
     clients::{Client, Numbers, watch},
     history::{Action, Attempt, Epoch, Nanos, Op, Told, Value},
     report::{Report, found},
-    stage::{DECANTS, Stage},
+    stage::{DECANTS, Make, Stage},
     storm::Fault,
     values::{self, KEYS},
 };
@@ -47,7 +47,7 @@ pub struct Work {
 impl Bench {
     pub fn new(decant: &Path, quiet_within: Duration) -> Bench {
         Bench {
-            stage: Stage::new(decant),
+            stage: Stage::new(Make::for_storms(decant)),
             quiet_within,
             numbers: Numbers::default(),
             attempts: Mutex::new(vec![Attempt { version: 1, phase: "redis-only", asked: 0 }]),

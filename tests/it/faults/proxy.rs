@@ -86,6 +86,7 @@ impl Setting {
 struct Shared {
     behind: Mutex<SocketAddr>,
     setting: watch::Receiver<Setting>,
+    cut: watch::Receiver<()>,
     /// Chunks taken and neither delivered nor dropped.
     held: AtomicI64,
     connections: AtomicU64,
@@ -95,6 +96,7 @@ struct Shared {
 pub struct Proxy {
     pub addr: SocketAddr,
     setting: watch::Sender<Setting>,
+    cut: watch::Sender<()>,
     shared: Arc<Shared>,
 }
 
@@ -103,14 +105,16 @@ impl Proxy {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let (setting, seen) = watch::channel(Setting { mode: Mode::Pass, percent: 100, salt: 0 });
+        let (cut, cuts) = watch::channel(());
         let shared = Arc::new(Shared {
             behind: Mutex::new(behind),
             setting: seen,
+            cut: cuts,
             held: AtomicI64::new(0),
             connections: AtomicU64::new(0),
         });
         runtime.spawn(accept(listener, shared.clone()));
-        Proxy { addr, setting, shared }
+        Proxy { addr, setting, cut, shared }
     }
 
     /// From now on. `percent` of the connections are met, chosen by `salt`.
@@ -125,6 +129,11 @@ impl Proxy {
     /// New connections go there.
     pub fn point_at(&self, behind: SocketAddr) {
         *self.shared.behind.lock().unwrap() = behind;
+    }
+
+    /// Ends every connection that there is.
+    pub fn cut(&self) {
+        self.cut.send_replace(());
     }
 
     /// Whether something is on its way.
@@ -154,6 +163,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Both directions, until either ends badly or both are done.
 async fn relay(client: TcpStream, server: TcpStream, number: u64, shared: Arc<Shared>) {
+    let mut cut = shared.cut.clone();
+    cut.mark_unchanged();
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
         // What ends here ends with a reset, unless both sides had finished before.
@@ -167,6 +178,7 @@ async fn relay(client: TcpStream, server: TcpStream, number: u64, shared: Arc<Sh
     tokio::select! {
         whole = &mut up => if whole { down.await; },
         whole = &mut down => if whole { up.await; },
+        _ = cut.changed() => {}
     }
 }
 

@@ -141,5 +141,9 @@ fn it_goes_where_it_is_pointed() {
     proxy.point_at(nowhere);
     assert_eq!(sent(&mut connect(&proxy), MESSAGE), b"");
     proxy.point_at(echo());
-    assert_eq!(sent(&mut connect(&proxy), MESSAGE), MESSAGE);
+    let mut stream = connect(&proxy);
+    assert_eq!(sent(&mut stream, MESSAGE), MESSAGE);
+    proxy.cut();
+    assert_eq!(received(&mut stream, 1), b"");
+    assert_eq!(sent(&mut connect(&proxy), MESSAGE), MESSAGE, "a new connection is not met");
 }

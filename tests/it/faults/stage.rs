@@ -1,7 +1,7 @@
 //! A Redis, a Kask of its own process, two decants, and proxies between them and the tiers.
 
 use super::{
-    history::Nanos,
+    history::{Nanos, Value},
     proxy::{HOLD_MAX, Proxy},
     values, wire,
 };
@@ -37,6 +37,25 @@ const LEASE: Duration = Duration::from_millis(5_000);
 const _: () =
     assert!(LEASE.as_millis() >= COPY_WINDOW.as_millis() + 2 * STOP_MAX.as_millis() + HOLD_MAX.as_millis() + 500);
 
+/// How the decants of a stage are set up.
+#[derive(Clone, Copy)]
+pub struct Make<'a> {
+    /// The program.
+    pub decant: &'a Path,
+    pub phase: &'static str,
+    pub lease: Duration,
+    pub kask_timeout: Duration,
+    pub redis_timeout: Duration,
+}
+
+impl Make<'_> {
+    /// From the beginning of a migration on, with times for a storm.
+    pub fn for_storms(decant: &Path) -> Make<'_> {
+        let (kask_timeout, redis_timeout) = (Duration::from_millis(300), Duration::from_millis(400));
+        Make { decant, phase: "redis-only", lease: LEASE, kask_timeout, redis_timeout }
+    }
+}
+
 /// The tiers, as seen from a decant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
@@ -55,10 +74,20 @@ pub struct Custody {
     pub emptied: bool,
 }
 
+impl Tier {
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Redis => "Redis",
+            Tier::Kask => "Kask",
+        }
+    }
+}
+
 struct Node {
     whole: Mutex<Whole>,
     addrs: RwLock<(SocketAddr, SocketAddr)>,
     life: AtomicU64,
+    to_redis: Proxy,
     to_kask: Proxy,
 }
 
@@ -68,39 +97,37 @@ pub struct Stage {
     kask: Mutex<Option<Decant>>,
     kask_addr: RwLock<SocketAddr>,
     kask_dir: TempDir,
-    /// One for all decants: they compare the lists of shards, addresses included, and must find the same.
-    to_redis: Proxy,
     nodes: Vec<Node>,
+    lease: Duration,
     started: Instant,
     // Last: the proxies live in it.
     _runtime: Runtime,
 }
 
 impl Stage {
-    /// In `redis-only`, with nothing stored. The first decant is the one that moves.
-    pub fn new(decant: &Path) -> Stage {
+    /// With nothing stored. The first decant is the one that moves.
+    pub fn new(make: Make<'_>) -> Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // What is answered has been handed to the kernel before, and outlives the process. "everysec" may hand it over later.
         let redis = RedisServer::with_flags(&["--appendonly", "yes", "--appendfsync", "no"]);
         let kask_dir = tempfile::tempdir().unwrap();
         let kask = start_kask(&kask_dir);
-        let to_redis = Proxy::before(SocketAddr::from(([127, 0, 0, 1], redis.port)), &runtime);
-        let nodes = (0..DECANTS).map(|_| node(decant, &redis, &to_redis, kask.addr, &runtime)).collect();
+        let nodes = (0..DECANTS).map(|_| node(make, &redis, kask.addr, &runtime)).collect();
         Stage {
             kask_addr: RwLock::new(kask.addr),
             kask: Mutex::new(Some(kask)),
             redis: Mutex::new(redis),
             custody: Mutex::default(),
             kask_dir,
-            to_redis,
             nodes,
+            lease: make.lease,
             started: Instant::now(),
             _runtime: runtime,
         }
     }
 
     pub fn lease(&self) -> Duration {
-        LEASE
+        self.lease
     }
 
     pub fn now(&self) -> Nanos {
@@ -117,7 +144,7 @@ impl Stage {
 
     pub fn proxy(&self, decant: usize, tier: Tier) -> &Proxy {
         match tier {
-            Tier::Redis => &self.to_redis,
+            Tier::Redis => &self.nodes[decant].to_redis,
             Tier::Kask => &self.nodes[decant].to_kask,
         }
     }
@@ -149,6 +176,41 @@ impl Stage {
 
     pub fn signal(&self, decant: usize, name: &str) {
         self.nodes[decant].whole.lock().unwrap().signal(name);
+    }
+
+    /// SIGKILL, and nothing in its place.
+    pub fn end_decant(&self, decant: usize) {
+        self.nodes[decant].whole.lock().unwrap().kill_9();
+    }
+
+    /// Every connection to the tier ends, and new ones go there; `None`: to the tier itself.
+    pub fn redirect(&self, tier: Tier, to: Option<SocketAddr>) {
+        let itself = match tier {
+            Tier::Redis => SocketAddr::from(([127, 0, 0, 1], self.redis().port)),
+            Tier::Kask => *self.kask_addr.read().unwrap(),
+        };
+        for decant in 0..DECANTS {
+            self.proxy(decant, tier).point_at(to.unwrap_or(itself));
+            self.proxy(decant, tier).cut();
+        }
+    }
+
+    pub fn redis_config(&self, name: &str, value: &str) {
+        let mut redis = self.redis().client();
+        redis::cmd("CONFIG").arg(&["SET", name, value]).exec(&mut redis).unwrap();
+    }
+
+    /// Past decant, as MediaWiki wrote before there was one.
+    pub fn put_in_redis(&self, key: usize, value: Value) {
+        let mut redis = self.redis().client();
+        redis::cmd("SET").arg(values::name(key)).arg(values::redis(value)).exec(&mut redis).unwrap();
+    }
+
+    /// Past decant.
+    pub fn put_in_kask(&self, key: usize, value: Value) {
+        let addr = *self.kask_addr.read().unwrap();
+        let reply = wire::once(addr, "POST", &values::path(key), values::body(value).as_bytes()).unwrap();
+        assert_eq!(reply.status, 201);
     }
 
     /// SIGKILL, `down`, and a new process on new ports with the same state.
@@ -251,13 +313,12 @@ impl Stage {
 
     /// Why it is not quiet yet: something is under way or pending somewhere. `None`: nothing is.
     pub fn unrest(&self) -> Option<String> {
-        if self.to_redis.holds() {
-            return Some("the proxy before Redis holds something".into());
-        }
         let mut versions = Vec::new();
         for (decant, node) in self.nodes.iter().enumerate() {
-            if node.to_kask.holds() {
-                return Some(format!("the proxy between decant {decant} and Kask holds something"));
+            for (tier, proxy) in [("Redis", &node.to_redis), ("Kask", &node.to_kask)] {
+                if proxy.holds() {
+                    return Some(format!("the proxy between decant {decant} and {tier} holds something"));
+                }
             }
             let Some(view) = self.view(decant) else { return Some(format!("decant {decant} tells nothing")) };
             if view["in_flight"] != 0 || view["state"] != "settled" {
@@ -276,19 +337,21 @@ impl Stage {
     }
 }
 
-fn node(decant: &Path, redis: &RedisServer, to_redis: &Proxy, kask: SocketAddr, runtime: &Runtime) -> Node {
+fn node(make: Make<'_>, redis: &RedisServer, kask: SocketAddr, runtime: &Runtime) -> Node {
+    let to_redis = Proxy::before(SocketAddr::from(([127, 0, 0, 1], redis.port)), runtime);
     let to_kask = Proxy::before(kask, runtime);
     let setup = Setup {
-        decant: decant.to_owned(),
+        decant: make.decant.to_owned(),
         redis_url: format!("redis://{}/0", to_redis.addr),
+        redis: format!("timeout_ms = {}\n", make.redis_timeout.as_millis()),
         kask_url: Some(format!("http://{}{BASE}", to_kask.addr)),
-        lease_ms: LEASE.as_millis() as u64,
-        kask_timeout_ms: 300,
-        ..Setup::new(redis, "redis-only")
+        lease_ms: make.lease.as_millis() as u64,
+        kask_timeout_ms: make.kask_timeout.as_millis() as u64,
+        ..Setup::new(redis, make.phase)
     };
     let whole = Whole::start(&setup);
     let addrs = RwLock::new((whole.data, whole.admin));
-    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_kask }
+    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_redis, to_kask }
 }
 
 fn start_kask(dir: &TempDir) -> Decant {

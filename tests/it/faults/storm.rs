@@ -47,9 +47,7 @@ pub fn network(stage: &Stage, seed: u64, stop: &AtomicBool) -> Vec<Fault> {
         let mode = mode(&mut random);
         // One decant is cut off, or all of them are.
         let whom: Vec<usize> = if random.u8(..3) == 0 { (0..DECANTS).collect() } else { vec![random.usize(..DECANTS)] };
-        // Each decant has one connection to Redis: half of them is one decant cut off.
-        let part = if tier == Tier::Redis { 50 } else { random.u64(20..100) };
-        let percent = if random.bool() { 100 } else { part };
+        let percent = if random.bool() { 100 } else { random.u64(20..100) };
         let (salt, length) = (random.u64(..), millis(&mut random, 50..1_300));
         let from = stage.now();
         whom.iter().for_each(|decant| stage.proxy(*decant, tier).set(mode, percent, salt));

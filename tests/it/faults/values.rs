@@ -35,20 +35,24 @@ pub fn of_body(found: &[u8]) -> Option<Value> {
     (body(value).as_bytes() == found).then_some(value)
 }
 
-/// The number of what RedisBagOStuff writes for it.
+/// As RedisBagOStuff writes it.
+pub fn redis(value: Value) -> String {
+    let text = text(value);
+    format!("s:{}:\"{text}\";", text.len())
+}
+
+/// The number of what RedisBagOStuff writes; `None`: nobody wrote that.
 pub fn of_redis(found: &[u8]) -> Option<Value> {
     let found = std::str::from_utf8(found).ok()?;
     let value = found.splitn(3, ':').nth(2)?.trim_start_matches('"').split_once(':')?.0.parse().ok()?;
-    let wanted = text(value);
-    (found == format!("s:{}:\"{wanted}\";", wanted.len())).then_some(value)
+    (found == redis(value)).then_some(value)
 }
 
 #[test]
 fn a_value_is_found_again_and_no_other() {
     for value in [0, 15, 123_456] {
         assert_eq!(of_body(body(value).as_bytes()), Some(value));
-        let text = text(value);
-        assert_eq!(of_redis(format!("s:{}:\"{text}\";", text.len()).as_bytes()), Some(value));
+        assert_eq!(of_redis(redis(value).as_bytes()), Some(value));
         assert_eq!(of_body(&body(value).as_bytes()[..body(value).len() - 1]), None);
     }
 }
