@@ -38,7 +38,7 @@ async fn collect(body: &mut Incoming, bytes_max: usize, room: &Room) -> Result<B
     let mut growing = room.begin(body.size_hint().exact());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };
-        if data.len() > bytes_max - growing.len() {
+        if data.len() > bytes_max - growing.length() {
             return Err(BodyFault::TooLarge);
         }
         growing.push(data).map_err(|NoRoom| BodyFault::NoRoom)?;

@@ -55,7 +55,7 @@ impl Room {
 }
 
 impl Growing {
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.first.len() + self.many.len()
     }
 
@@ -64,7 +64,7 @@ impl Growing {
     /// # Errors
     /// All of it must be let go of.
     pub fn push(&mut self, piece: Bytes) -> Result<(), NoRoom> {
-        let so_far = self.len();
+        let so_far = self.length();
         self.take(so_far + piece.len())?;
         if so_far == 0 {
             self.first = piece; // most bodies are one piece: not copied
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(room.0.available_permits(), 10, "the first bytes are free");
         growing.push(piece(1)).unwrap();
         growing.push(piece(7 * STEP - 1)).unwrap();
-        assert_eq!((growing.len(), room.0.available_permits()), (FREE_BYTES + 7 * STEP, 3));
+        assert_eq!((growing.length(), room.0.available_permits()), (FREE_BYTES + 7 * STEP, 3));
         assert_eq!(room.hold(piece(FREE_BYTES + 4 * STEP)), Err(NoRoom));
         assert_eq!(growing.push(piece(4 * STEP)), Err(NoRoom));
         let body = growing.finish();
