@@ -12,6 +12,7 @@ mod outbox;
 mod problem;
 mod route;
 mod status;
+mod verify;
 pub mod views;
 
 use crate::outbox::Verdict;
@@ -20,6 +21,7 @@ use crate::{
     dialect::About,
     http::{BodyFault, Limits, Reply, Room, discard, read_body},
     stash::mover::Mover,
+    verify::Verifier,
 };
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
@@ -36,13 +38,19 @@ const INSPECTIONS_MAX: usize = 4;
 
 /// What an [`Admin`] is built from.
 pub struct AdminParts {
-    /// One for each stash.
-    pub movers: Vec<Arc<Mover>>,
+    pub stashes: Vec<Managed>,
     /// Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// None: anybody who reaches the listener may do everything. Then it must listen on loopback only.
     pub token: Option<Secret>,
     pub about: About,
+}
+
+/// What an operator acts on, of one stash.
+#[derive(Clone)]
+pub struct Managed {
+    pub mover: Arc<Mover>,
+    pub verifier: Arc<Verifier>,
 }
 
 /// The admin API: a hyper service, made for [`crate::http::serve`].
@@ -64,7 +72,7 @@ impl Admin {
         let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
         let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
         let inspections = Semaphore::new(INSPECTIONS_MAX);
-        let next = parts.movers.iter().map(|_| NextSteps::default()).collect();
+        let next = parts.stashes.iter().map(|_| NextSteps::default()).collect();
         Admin(Arc::new(Inner { parts, started: Instant::now(), limits, room, inspections, next }))
     }
 }
@@ -99,7 +107,7 @@ impl Inner {
 
     /// Who may not is not told what there is.
     fn route<'a>(&self, head: &'a Parts) -> Result<Route<'a>, Problem> {
-        let stash = |name: &str| self.parts.movers.iter().position(|mover| mover.stash().name == name);
+        let stash = |name: &str| self.parts.stashes.iter().position(|stash| stash.mover.stash().name == name);
         let resource = route::resource(head.uri.path());
         if !matches!(resource, Some(ref open) if open.is_open()) {
             gate::may(head, self.parts.token.as_ref())?;
@@ -109,16 +117,17 @@ impl Inner {
     }
 
     async fn answer(&self, route: Route<'_>, head: &Parts, body: &mut Incoming) -> Answered {
-        let movers = &self.parts.movers;
-        let mover = || movers.get(route.stash).ok_or_else(Problem::no_such_page);
+        let stashes = &self.parts.stashes;
+        let stash = || stashes.get(route.stash).ok_or_else(Problem::no_such_page);
+        let mover = || stash().map(|stash| &stash.mover);
         match route.resource {
             Resource::Health => Ok(text("application/json", self.health())),
             Resource::Ready => Ok(self.ready()),
             Resource::Metrics => Ok(text("text/plain; version=0.0.4; charset=utf-8", (self.parts.metrics)())),
             Resource::OpenApi => Ok(text("application/yaml", include_str!("admin/openapi.yaml").to_owned())),
             Resource::Console(asset) => Ok(console::answer(asset)),
-            Resource::Status => json(StatusCode::OK, &status::status(movers, &self.parts.about, self.started)),
-            Resource::Stash(_) => json(StatusCode::OK, &status::stash(mover()?)),
+            Resource::Status => json(StatusCode::OK, &status::status(stashes, &self.parts.about, self.started)),
+            Resource::Stash(_) => json(StatusCode::OK, &status::stash(stash()?)),
             Resource::Phase(_) if route.writes => {
                 let mover = mover()?.clone();
                 gate::is_json(head)?;
@@ -142,15 +151,22 @@ impl Inner {
                 let keys = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"));
                 json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)
             }
+            Resource::Verify(_) if route.deletes => verify::cancel(&stash()?.verifier),
+            Resource::Verify(_) if route.writes => {
+                let verifier = stash()?.verifier.clone();
+                gate::is_json(head)?;
+                verify::start(&verifier, &self.body(body).await?)
+            }
+            Resource::Verify(_) => json(StatusCode::OK, &stash()?.verifier.view()),
         }
     }
 
     async fn next(&self, stash: usize, head: &Parts) -> Answered {
-        let (Some(mover), Some(steps)) = (self.parts.movers.get(stash), self.next.get(stash)) else {
+        let (Some(managed), Some(steps)) = (self.parts.stashes.get(stash), self.next.get(stash)) else {
             return Err(Problem::no_such_page());
         };
         let asked = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("to=")));
-        json(StatusCode::OK, &steps.view(mover, asked.map(moves::phase).transpose()?).await?)
+        json(StatusCode::OK, &steps.view(managed, asked.map(moves::phase).transpose()?).await?)
     }
 
     /// Kask's shape.
@@ -162,7 +178,7 @@ impl Inner {
     }
 
     fn ready(&self) -> Response<Reply> {
-        let ready = status::ready(&self.parts.movers);
+        let ready = status::ready(&self.parts.stashes);
         let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         json(status, &ready).unwrap_or_else(|problem| problem.into_response("/readyz"))
     }

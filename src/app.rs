@@ -5,14 +5,14 @@ mod keep_up;
 pub mod state_dir;
 
 use crate::{
-    admin::{Admin, AdminParts},
-    config::Config,
+    admin::{Admin, AdminParts, Managed},
+    config::{Config, StashConfig},
     dialect::{About, Dialect, Manners, Meter, Mount, Pages, SameBaseUri},
     http::{Room, serve},
     kask_server,
     phase::file::RecordFault,
-    stash::mover::Mover,
     tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
+    verify::Verifier,
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
@@ -72,17 +72,19 @@ pub async fn run(
     let background = CancellationToken::new();
     let limits = build::limits(&config);
     let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
-    let (mut movers, mut kasks) = (Vec::new(), Vec::new());
+    let (mut stashes, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {
         let built = build::stash(stash, &config, &state, &tasks, &room).await?;
         kasks.extend(built.kask);
-        movers.push(built.mover);
+        let keys_max = config.limits.key_bytes_max;
+        let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
+        stashes.push(Managed { mover: built.mover, verifier });
     }
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
-    let mounts = mounts(&config, &movers);
+    let mounts = mounts(&config, &stashes);
     let dialect = Dialect::new(mounts, Manners::DECANT, pages, Some(Meter::new()), limits.clone(), room)?;
     let admin_service = Admin::new(AdminParts {
-        movers: movers.clone(),
+        stashes: stashes.clone(),
         metrics,
         token: config.admin.token.clone(),
         about: About::this_build(),
@@ -90,7 +92,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    movers.iter().for_each(|mover| build::start(mover, &background));
+    stashes.iter().for_each(|stash| build::start(&stash.mover, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;
@@ -113,9 +115,13 @@ pub async fn run(
     Ok(())
 }
 
-fn mounts(config: &Config, movers: &[Arc<Mover>]) -> Vec<Mount> {
-    let pairs = config.stashes.iter().zip(movers);
-    pairs.map(|(stash, mover)| Mount { base_uri: stash.base_uri.clone(), store: mover.stash().clone() }).collect()
+fn mounts(config: &Config, stashes: &[Managed]) -> Vec<Mount> {
+    let pairs = config.stashes.iter().zip(stashes);
+    let mount = |(stash, managed): (&StashConfig, &Managed)| Mount {
+        base_uri: stash.base_uri.clone(),
+        store: managed.mover.stash().clone(),
+    };
+    pairs.map(mount).collect()
 }
 
 async fn bind(what: &'static str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartFault> {

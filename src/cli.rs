@@ -4,6 +4,7 @@
 //! that becomes one here; it writes through [`Output`], never with `println!`, so that a reader who has seen enough
 //! (`decant … | head -1`) is no error.
 
+mod bar;
 mod check;
 mod client;
 mod inspect;
@@ -14,6 +15,7 @@ mod phase;
 mod serve;
 mod status;
 mod text;
+mod verify;
 
 pub use output::{Failure, Output};
 
@@ -94,6 +96,8 @@ pub enum Command {
     Phase(phase::PhaseArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
+    /// Compare the tiers key by key, and say whether everything arrived
+    Verify(verify::VerifyArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
     Inspect(inspect::InspectArgs),
     /// Serve Kask's HTTP API from a store in one file
@@ -150,6 +154,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
+        Command::Verify(args) => verify::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),
     };

@@ -5,6 +5,7 @@
 //! cli                      one file a subcommand
 //! app                      the only place that builds: config -> listeners, tasks, drain
 //! admin  preflight         the operator's listener; every tier of a config tried once
+//! verify                   compares the tiers key by key, and says whether everything arrived
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
 //! scan                     walks the keys of a shard of Redis, page by page
 //! outbox  kask_server  fleet   intents, records and fence on Redis; the embedded Kask; where the phase is recorded
@@ -31,3 +32,4 @@ pub mod scan;
 pub mod stash;
 pub mod telemetry;
 pub mod tier;
+pub mod verify;

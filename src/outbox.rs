@@ -20,6 +20,7 @@ mod damaged;
 mod many;
 mod members;
 mod names;
+mod open;
 mod peek;
 mod reply;
 mod scripts;

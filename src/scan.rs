@@ -11,9 +11,11 @@
 //! id and page are asked for in one go on one connection, so they are of one process; a page of another process is thrown away, and the
 //! walk begins that shard again. Within one process a cursor stays good for any time, through reconnects and while the table grows or shrinks.
 
+mod draw;
 mod glob;
 mod recent;
 
+pub use draw::draw;
 pub use glob::{Glob, GlobFault};
 
 use crate::{
@@ -146,29 +148,38 @@ impl Walk {
 
     fn page(&mut self, names: Vec<Vec<u8>>) -> Page {
         let mut page = Page::default();
-        let map = self.outbox.map();
         self.recent.turn();
-        for mut name in names {
-            page.counts.names += 1;
-            if !name.starts_with(map.prefix()) {
-                page.counts.foreign += 1;
-                continue;
-            }
-            let key = Key::from_bytes(name.split_off(map.prefix().len()));
-            let counted = match () {
-                () if key.is_reserved() => &mut page.counts.own,
-                () if key.as_bytes().ends_with(LOCK_ENDING) => &mut page.counts.locks,
-                () if map.shard_of(&key) != self.shard => &mut page.counts.misplaced,
-                () if self.only.as_ref().is_some_and(|only| !only.fits(key.as_bytes())) => &mut page.counts.unmatched,
-                () if !self.recent.is_new(&key) => &mut page.counts.twice,
-                () => {
-                    page.keys.push(key);
-                    continue;
+        for name in names {
+            if let Some(key) = page.counts.key_of(name, &self.outbox, self.shard, self.only.as_ref()) {
+                match self.recent.is_new(&key) {
+                    true => page.keys.push(key),
+                    false => page.counts.twice += 1,
                 }
-            };
-            *counted += 1;
+            }
         }
         page
+    }
+}
+
+impl Counts {
+    /// Counts a name, and gives the key that it is, if it is one.
+    fn key_of(&mut self, mut name: Vec<u8>, outbox: &Outbox, shard: usize, only: Option<&Glob>) -> Option<Key> {
+        let map = outbox.map();
+        self.names += 1;
+        if !name.starts_with(map.prefix()) {
+            self.foreign += 1;
+            return None;
+        }
+        let key = Key::from_bytes(name.split_off(map.prefix().len()));
+        let counted = match () {
+            () if key.is_reserved() => &mut self.own,
+            () if key.as_bytes().ends_with(LOCK_ENDING) => &mut self.locks,
+            () if map.shard_of(&key) != shard => &mut self.misplaced,
+            () if only.is_some_and(|only| !only.fits(key.as_bytes())) => &mut self.unmatched,
+            () => return Some(key),
+        };
+        *counted += 1;
+        None
     }
 }
 

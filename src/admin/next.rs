@@ -2,6 +2,7 @@
 //! and to the end, also where nobody waits for it any more: a sample of keys takes a while.
 
 use super::{
+    Managed,
     problem::Problem,
     status,
     views::{Attention, GuardView, NextView},
@@ -40,13 +41,14 @@ pub(super) struct NextSteps(Arc<Mutex<Vec<Measured>>>);
 
 impl NextSteps {
     /// `to` is the phase of a `?to=`; without one it is the step forward.
-    pub(super) async fn view(&self, mover: &Arc<Mover>, to: Option<Phase>) -> Result<NextView, Problem> {
+    pub(super) async fn view(&self, managed: &Managed, to: Option<Phase>) -> Result<NextView, Problem> {
+        let mover = &managed.mover;
         let record = mover.shown().ok_or_else(|| Problem::busy(MoveFault::Starting.to_string()))?;
         let (stash, from) = (mover.stash().name.clone(), record.phase);
         let Some(to) = to.or_else(|| forward(from)) else {
             return Ok(NextView { stash, from, to: None, guards: Vec::new(), refused: None, measured_ms_ago: 0 });
         };
-        let (steps, mover, attention) = (self.0.clone(), mover.clone(), status::stash(mover).attention);
+        let (steps, mover, attention) = (self.0.clone(), mover.clone(), status::stash(managed).attention);
         let measuring = tokio::spawn(async move {
             let mut steps = steps.lock().await;
             steps.retain(|step| {

@@ -23,6 +23,7 @@ pub(super) enum Resource<'a> {
     Traffic(&'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
+    Verify(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -44,7 +45,8 @@ impl<'a> Resource<'a> {
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
             | Resource::Outbox(stash)
-            | Resource::Traffic(stash) => Some(stash),
+            | Resource::Traffic(stash)
+            | Resource::Verify(stash) => Some(stash),
             _ => None,
         }
     }
@@ -53,6 +55,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -91,6 +94,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
+        "verify" => Some(Resource::Verify(stash)),
         _ => match rest.strip_prefix("damaged/") {
             Some(id) => Some(Resource::Damaged(stash, id)),
             None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
@@ -161,6 +165,7 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),
             ("/v1/stashes/", 404, 404, 404),

@@ -1,25 +1,28 @@
 //! What the stashes tell of themselves.
 
-use super::attention::attention;
-use super::views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView};
+use super::{
+    Managed,
+    attention::attention,
+    views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView},
+};
 use crate::{
     dialect::About,
     stash::mover::{Mover, unix_ms},
 };
-use std::sync::Arc;
 use tokio::time::Instant;
 
-pub(super) fn status(movers: &[Arc<Mover>], about: &About, started: Instant) -> StatusView {
+pub(super) fn status(stashes: &[Managed], about: &About, started: Instant) -> StatusView {
     StatusView {
         version: about.version.clone(),
-        member: movers.first().map(|mover| mover.member().to_owned()).unwrap_or_default(),
+        member: stashes.first().map(|stash| stash.mover.member().to_owned()).unwrap_or_default(),
         uptime_s: started.elapsed().as_secs(),
-        ready: ready(movers).ready,
-        stashes: movers.iter().map(|mover| stash(mover)).collect(),
+        ready: ready(stashes).ready,
+        stashes: stashes.iter().map(stash).collect(),
     }
 }
 
-pub(super) fn stash(mover: &Mover) -> StashView {
+pub(super) fn stash(managed: &Managed) -> StashView {
+    let mover = &managed.mover;
     let record = mover.shown();
     let stash = mover.stash();
     let mut view = StashView {
@@ -30,6 +33,7 @@ pub(super) fn stash(mover: &Mover) -> StashView {
         record: record.as_deref().map(RecordView::from),
         attention: Vec::new(),
         figures: stash.figures(),
+        verify: managed.verifier.brief(),
     };
     view.attention = attention(&view, unix_ms());
     view
@@ -41,8 +45,8 @@ pub(super) fn traffic(mover: &Mover) -> TrafficView {
 }
 
 /// Ready is who serves: every phase is confirmed. A tier that is away changes nothing about that, but is told.
-pub(super) fn ready(movers: &[Arc<Mover>]) -> ReadyView {
-    let stashes: Vec<StashReadyView> = movers.iter().map(|mover| stash_ready(mover)).collect();
+pub(super) fn ready(stashes: &[Managed]) -> ReadyView {
+    let stashes: Vec<StashReadyView> = stashes.iter().map(|stash| stash_ready(&stash.mover)).collect();
     ReadyView { ready: stashes.iter().all(|stash| stash.ready), stashes }
 }
 

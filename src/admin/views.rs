@@ -12,6 +12,7 @@ use crate::{
         StashFigures,
         traffic::{Slot, Windows},
     },
+    verify,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct StashView {
     pub attention: Vec<Attention>,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last run of verify, and the one under way.
+    #[serde(default)]
+    pub verify: verify::Brief,
 }
 
 /// A phase record.
@@ -243,6 +247,7 @@ mod tests {
             record: None,
             attention: Vec::new(),
             figures,
+            verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<StashView>(&text).unwrap(), view);

@@ -151,7 +151,7 @@ impl Outbox {
 const DAMAGED_STEP: usize = 250;
 
 /// Scripts are given the client's key beside the prefixed one, so that what comes back needs no stripping.
-fn own_key(key: &[u8]) -> Key {
+pub(super) fn own_key(key: &[u8]) -> Key {
     Key::from_bytes(key.to_vec())
 }
 

@@ -75,13 +75,9 @@ impl RecordFile {
     pub fn store(&self, record: &PhaseRecord) -> Result<(), RecordFault> {
         let path = self.path("phase.json");
         let fault = |source| RecordFault::Io { path: path.clone(), doing: "written", source };
-        fs::create_dir_all(&self.dir).map_err(fault)?;
-        let mut beside = tempfile::NamedTempFile::new_in(&self.dir).map_err(fault)?;
-        serde_json::to_writer_pretty(&mut beside, record).map_err(|e| fault(e.into()))?;
-        beside.write_all(b"\n").map_err(fault)?;
-        beside.as_file().sync_all().map_err(fault)?;
-        beside.persist(&path).map_err(|e| fault(e.error))?;
-        fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(fault)
+        let mut text = serde_json::to_vec_pretty(record).map_err(|e| fault(e.into()))?;
+        text.push(b'\n');
+        replace(&path, &text).map_err(fault)
     }
 
     /// Adds a line to the history, durably.
@@ -112,6 +108,18 @@ impl RecordFile {
         let newest = lines.len().saturating_sub(HISTORY_LINES_MAX);
         Ok(lines[newest..].iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
+}
+
+/// Replaces a file whole, durably, and makes its folder where there is none: afterwards it is the new one, or, when this fails, still the old
+/// one. Only its owner may read it.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
+    beside.write_all(text)?;
+    beside.as_file().sync_all()?;
+    beside.persist(path).map_err(|fault| fault.error)?;
+    fs::File::open(dir)?.sync_all()
 }
 
 fn ends_with_newline(file: &mut fs::File) -> io::Result<bool> {

@@ -255,7 +255,7 @@ impl Alone {
     }
 
     /// Why the mirror is not clean, with figures; none: no write has gone past Redis that is not healed.
-    pub(super) fn why_unclean(&self) -> Option<String> {
+    pub fn why_unclean(&self) -> Option<String> {
         let figures = self.figures();
         let since = figures.since?;
         Some(match figures.trouble {

@@ -34,6 +34,8 @@ use tokio::time::{Instant, timeout_at};
 const WAITING_PER_PLACE: usize = 4;
 /// The largest head of an answer, in bytes; hyper reads ahead, so it finds out at less than twice as many. Kask's heads have under 300.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// A key of so many bytes fits into a URL however it is escaped, behind any base that a config can name.
+const KEY_BYTES_SURE: usize = 8 * 1024;
 const USER_AGENT: &str = concat!("decant/", env!("CARGO_PKG_VERSION"));
 
 /// What one [`KaskTier`] may take.
@@ -191,6 +193,11 @@ impl KaskTier {
             put: of("put", &["done"]),
             delete: of("delete", &["done"]),
         })
+    }
+
+    /// Whether the key fits into a URL of this Kask. One that does not is never asked for.
+    pub fn takes(&self, key: &Key) -> bool {
+        key.as_bytes().len() <= KEY_BYTES_SURE || self.base.uri(key).is_ok()
     }
 
     /// Whether Kask counts as away.

@@ -31,4 +31,5 @@ mod simulation;
 mod support;
 mod tier_kask;
 mod tier_redis;
+mod verify;
 mod whole;

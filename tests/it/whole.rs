@@ -237,17 +237,21 @@ impl Whole {
         told.get("record").cloned().unwrap_or(told)
     }
 
+    /// A request with a JSON body.
+    pub fn admin_send(&self, method: &str, path: &str, body: &str) -> Raw {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.admin,
+            body.len()
+        );
+        exchange(self.admin, request)
+    }
+
     /// Asks for a move; status and answer.
     pub fn ask_move(&self, to: &str, more: Value) -> (u16, Value) {
         let mut body = json!({ "to": to, "reason": "a test", "by": "test" });
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
-        let body = body.to_string();
-        let request = format!(
-            "PUT /v1/stashes/echoseen/phase HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.admin,
-            body.len()
-        );
-        let raw = exchange(self.admin, request);
+        let raw = self.admin_send("PUT", "/v1/stashes/echoseen/phase", &body.to_string());
         (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
     }
 

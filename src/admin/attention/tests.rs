@@ -1,5 +1,8 @@
 use super::*;
-use crate::stash::{alone::AloneFigures, traffic::Counts};
+use crate::{
+    stash::{alone::AloneFigures, traffic::Counts},
+    verify::Brief,
+};
 
 const NOW: u64 = 10_000_000;
 
@@ -26,6 +29,7 @@ fn well(phase: Phase) -> StashView {
         record: Some(serde_json::from_value(record).unwrap()),
         attention: Vec::new(),
         figures: StashFigures { redis_in_use: true, kask_up: true, shards: vec![shard], ..StashFigures::default() },
+        verify: Brief::default(),
     }
 }
 

@@ -2,12 +2,16 @@
 
 use crate::{
     admin::views::{Level, NextView, StashView, StatusView},
-    cli::text::{ago, count, guards, length, plain, table},
+    cli::{
+        text::{ago, count, guards, length, plain, table},
+        verify,
+    },
     phase::{Phase, record::State},
     stash::{
         Neighbour, ShardFigures,
         traffic::{Window, Windows},
     },
+    verify::Brief,
 };
 
 const BOLD: &str = "1";
@@ -174,6 +178,9 @@ impl Screen<'_> {
         if figures.shards.is_empty() {
             row("redis", "none configured".to_owned());
         }
+        if let Some(text) = self.verify(&stash.verify) {
+            row("verify", text);
+        }
         for neighbour in &figures.neighbours {
             row("beside it", self.neighbour(neighbour, stash.record.as_ref().map(|record| record.version)));
         }
@@ -231,6 +238,16 @@ impl Screen<'_> {
             text.push_str(&self.style(YELLOW, &format!(" (last seen {} ago)", length(seen))));
         }
         text
+    }
+
+    /// The run under way, or what the last one came to.
+    fn verify(&self, verify: &Brief) -> Option<String> {
+        if let Some(progress) = &verify.running {
+            return Some(verify::progress_line(progress));
+        }
+        let last = verify.last.as_ref()?;
+        let style = if last.arrived { GREEN } else { YELLOW };
+        Some(format!("{}: {}", ago(last.ended_unix_ms, self.now_unix_ms), self.style(style, &plain(&last.summary))))
     }
 
     /// The step forward, with its guards.

@@ -2,9 +2,9 @@
 
 use crate::redis_server::RedisServer;
 use decant::{
-    admin::{Admin, AdminParts},
+    admin::{Admin, AdminParts, Managed},
     codec::{
-        key::Key,
+        key::{KEY_BYTES_MAX, Key},
         transcode::{Serialization as Codec, Transcoder},
     },
     config::{
@@ -24,6 +24,7 @@ use decant::{
         redis::{RedisUrl, Shard},
         shards::{ShardMap, ShardPlace},
     },
+    verify::Verifier,
 };
 use serde_json::Value;
 use std::{
@@ -87,8 +88,9 @@ impl Stage {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let verifier = Verifier::open(mover.clone(), &state, KEY_BYTES_MAX, stop.clone(), tasks.clone());
         let admin = Admin::new(AdminParts {
-            movers: vec![mover.clone()],
+            stashes: vec![Managed { mover: mover.clone(), verifier }],
             metrics: Arc::new(|| "decant_test 1\n".to_owned()),
             token: options.token.map(Secret::new),
             about: About::this_build(),
