@@ -1,6 +1,7 @@
 //! The only place that builds: a config becomes listeners and tasks, runs until stopped, and drains.
 
 pub mod build;
+mod descriptors;
 mod keep_up;
 pub mod state_dir;
 
@@ -70,7 +71,8 @@ pub async fn run(
     let admin = bind("admin.listen", config.admin.listen).await?;
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
-    let limits = build::limits(&config);
+    let mut limits = build::limits(&config);
+    limits.connections_max = descriptors::for_connections(limits.connections_max, config.stashes.len());
     let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
     let (mut stashes, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {

@@ -19,8 +19,8 @@ use tokio::{
 #[derive(Clone, Copy)]
 enum Stage {
     /// Between two requests, or the answer is going out; cut at `at`. Each byte that goes out puts that off, up to `latest`: who takes an
-    /// answer a byte at a time does not make decant hold it for ever.
-    Still { at: Instant, latest: Instant },
+    /// answer a byte at a time does not make decant hold it for ever. `since`: the last of these bytes.
+    Still { since: Instant, at: Instant, latest: Instant },
     /// Headers are arriving; cut at the instant.
     Headers(Instant),
     /// A request is being worked on; its own limits hold.
@@ -65,18 +65,22 @@ impl Pulse {
 
     fn bytes_written(&self) {
         self.update(|stage| match stage {
-            Stage::Still { latest, .. } => Stage::Still { at: latest.min(Instant::now() + self.idle), latest },
+            Stage::Still { latest, .. } => {
+                let since = Instant::now();
+                Stage::Still { since, at: latest.min(since + self.idle), latest }
+            }
             as_it_is => as_it_is,
         });
     }
 
-    /// Returns when the connection has to be cut.
-    pub(super) async fn flatline(&self) {
+    /// Returns when the connection has to be cut. `crowded`: others wait for its place, which it may keep no longer than headers may take.
+    pub(super) async fn flatline(&self, crowded: impl Fn() -> bool) {
         loop {
             let now = Instant::now();
             let stage = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
             match stage {
                 Stage::Still { at, .. } | Stage::Headers(at) if at <= now => return,
+                Stage::Still { since, .. } if since + self.headers <= now && crowded() => return,
                 // A stage that begins while this sleeps ends no earlier than its own limit from now, so sleep at most that.
                 Stage::Still { at, .. } | Stage::Headers(at) => {
                     tokio::time::sleep_until(at.min(now + self.headers)).await
@@ -90,7 +94,7 @@ impl Pulse {
 /// An answer is handed over; in the end nothing but the idle time is left.
 fn still(idle: Duration, answer: Duration) -> Stage {
     let now = Instant::now();
-    Stage::Still { at: now + idle, latest: now + answer + idle }
+    Stage::Still { since: now, at: now + idle, latest: now + answer + idle }
 }
 
 /// A socket that tells its pulse of every byte.

@@ -10,6 +10,7 @@ mod history;
 mod matrix;
 mod moves;
 mod mutations;
+mod outages;
 mod proxy;
 mod proxy_tests;
 mod report;
@@ -17,7 +18,7 @@ mod rounds;
 mod stage;
 mod storm;
 mod values;
-mod wire;
+pub mod wire;
 
 use bench::QUIET_WITHIN;
 use rounds::Plan;

@@ -114,6 +114,23 @@ fn over_the_cap_a_connection_waits_for_one_to_end() {
     assert_eq!(third.answer(false).status(), 404);
 }
 
+/// Who lies still and has not been cut yet gives way to who waits, and who works does not.
+#[test]
+fn over_the_cap_who_lies_still_gives_way() {
+    let limits = Limits { connections_max: 2, header_timeout: SHORT, idle_timeout: PATIENCE * 4, ..limits() };
+    let server = Server::start(Manners::DECANT, limits);
+    let mut working = Wire::connect(server.addr);
+    working.send(get("gate"));
+    begun(&server, 1);
+    let mut still = Wire::connect(server.addr);
+    still.send(get("k"));
+    still.answer(false);
+    assert_eq!(exchange(server.addr, get("k")).status(), 404, "who waited was not served");
+    still.assert_closes();
+    server.store.gate.add_permits(1);
+    assert_eq!(working.answer(false).status(), 404);
+}
+
 #[test]
 fn a_stop_lets_requests_finish_and_takes_no_more() {
     let server = Server::start(Manners::DECANT, limits());

@@ -2,7 +2,7 @@
 
 use crate::{
     redis_server::RedisServer,
-    support::{Decant, Raw, ask, exchange, utf8},
+    support::{Decant, Raw, ask, exchange, kib, utf8},
 };
 use serde_json::{Value, json};
 use std::{
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 /// Longer than anything here takes; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const BASE: &str = "/echoseen/v1/";
+const KASK_FILE: &str = "kask.redb";
 
 /// How a decant is to be set up.
 #[derive(Clone)]
@@ -193,6 +194,11 @@ impl Whole {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// As [`Decant::kib`].
+    pub fn kib(&self, name: &str) -> u64 {
+        kib(self.child.id(), name)
+    }
+
     /// Waits for its end; its exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let mut status = None;
@@ -360,6 +366,13 @@ impl Kask {
         self.process = Some(kask(&self.dir, &self.addr.to_string()));
     }
 
+    /// As [`Kask::kill_9`] and [`Kask::restart`], and nothing of what it held is left.
+    pub fn wipe(&mut self) {
+        self.kill_9();
+        std::fs::remove_file(self.dir.path().join(KASK_FILE)).unwrap();
+        self.restart();
+    }
+
     /// SIGSTOP: it takes connections and says nothing.
     pub fn hang(&self) {
         self.process.as_ref().unwrap().signal("STOP");
@@ -381,7 +394,7 @@ impl Kask {
 }
 
 fn kask(dir: &TempDir, listen: &str) -> Decant {
-    let data = dir.path().join("kask.redb");
+    let data = dir.path().join(KASK_FILE);
     Decant::start(["kask", "--listen", listen, "--data", utf8(&data), "--base-uri", BASE, "--default-ttl", "31536000"])
 }
 

@@ -7,7 +7,7 @@ use super::{
     report::{Report, found},
     stage::{DECANTS, Make, Stage},
     storm::Fault,
-    values::{self, KEYS},
+    values,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +30,7 @@ pub struct Bench {
     pub stage: Stage,
     pub numbers: Numbers,
     pub attempts: Mutex<Vec<Attempt>>,
+    keys: usize,
     quiet_within: Duration,
     /// What each key held when it was last quiet.
     initial: BTreeMap<usize, Option<Value>>,
@@ -46,12 +47,17 @@ pub struct Work {
 
 impl Bench {
     pub fn new(decant: &Path, quiet_within: Duration) -> Bench {
+        Bench::of(Make::for_storms(decant), values::KEYS, quiet_within)
+    }
+
+    pub fn of(make: Make<'_>, keys: usize, quiet_within: Duration) -> Bench {
         Bench {
-            stage: Stage::new(Make::for_storms(decant)),
+            stage: Stage::new(make),
+            keys,
             quiet_within,
             numbers: Numbers::default(),
-            attempts: Mutex::new(vec![Attempt { version: 1, phase: "redis-only", asked: 0 }]),
-            initial: (0..KEYS).map(|key| (key, None)).collect(),
+            attempts: Mutex::new(vec![Attempt { version: 1, phase: make.phase, asked: 0 }]),
+            initial: (0..keys).map(|key| (key, None)).collect(),
             lacking: BTreeSet::new(),
         }
     }
@@ -112,7 +118,8 @@ impl Bench {
     fn audit(&self, epoch: &mut Epoch, violations: &mut Vec<Violation>) {
         let mut client = Client::new(&self.stage, AUDITOR);
         let stop = AtomicBool::new(true);
-        for (decant, key) in (0..DECANTS).flat_map(|decant| (0..KEYS).map(move |key| (decant, key))) {
+        let keys = self.keys;
+        for (decant, key) in (0..DECANTS).flat_map(|decant| (0..keys).map(move |key| (decant, key))) {
             let until = Instant::now() + self.quiet_within;
             loop {
                 let (op, _) = client.ask(decant, key, Action::Get);
@@ -143,7 +150,7 @@ impl Bench {
             let mut custody = self.stage.custody.lock().unwrap();
             (custody.complete_since, std::mem::take(&mut custody.emptied))
         };
-        for key in 0..KEYS {
+        for key in 0..self.keys {
             let (on_redis, on_kask) = (self.stage.redis_holds(key), self.kask_holds(key));
             let odd = |tier: &str| Violation {
                 kind: Kind::FromNowhere,
