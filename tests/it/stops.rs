@@ -83,7 +83,8 @@ fn a_second_sigterm_ends_a_drain() {
     decant.signal("TERM");
     assert_eq!(decant.wait(), Some(1));
     half.assert_closes();
-    assert!(decant.log.lock().unwrap().iter().any(|line| line.contains("a second signal")));
+    let log = decant.log.lock().unwrap().clone();
+    assert!(log.iter().any(|line| line.contains("a second signal")), "{:?}", log.last());
     assert_eq!(redis_holds(&redis, "half"), None);
 }
 
@@ -92,13 +93,9 @@ fn a_drain_ends_with_its_limit() {
     let (redis, mut decant, mut half) = stopping("drain_timeout_ms = 300");
     half.assert_closes();
     assert_eq!(decant.wait(), Some(0));
-    let cut = decant
-        .log
-        .lock()
-        .unwrap()
-        .iter()
-        .any(|line| line.contains("the data listener has drained") && line.contains("\"1\""));
-    assert!(cut, "{:?}", decant.log.lock().unwrap().last());
+    let log = decant.log.lock().unwrap().clone();
+    let cut = |line: &String| line.contains("the data listener has drained") && line.contains("\"cut\":1");
+    assert!(log.iter().any(cut), "{:?}", log.last());
     assert_eq!(redis_holds(&redis, "half"), None);
 }
 

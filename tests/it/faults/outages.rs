@@ -80,6 +80,8 @@ struct Load<'a> {
     decants: Range<usize>,
     /// Which keys are written; all are read.
     written: Range<usize>,
+    /// `add` looks at both tiers before it is done: without Kask it is refused, and is not what is looked for.
+    adds: bool,
     next: AtomicU64,
     deletes: AtomicBool,
     stop: AtomicBool,
@@ -88,7 +90,7 @@ struct Load<'a> {
 impl<'a> Load<'a> {
     fn new(bench: &'a Bench, scale: Scale, decants: Range<usize>, written: Range<usize>) -> Load<'a> {
         let (next, deletes, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Load { bench, scale, decants, written, next, deletes, stop }
+        Load { bench, scale, decants, written, adds: true, next, deletes, stop }
     }
 
     /// While `meanwhile` runs; what was asked, in the order of its times, and when `meanwhile` says that the outage was.
@@ -132,7 +134,7 @@ impl<'a> Load<'a> {
             0..60 => (fastrand::usize(..KEYS), Action::Get),
             // What was deleted long ago is known to nobody: an outage of Kask must be told, and is not what is looked for.
             60..70 if self.deletes.load(Ordering::Relaxed) => write(Action::Delete),
-            70..75 => write(Action::Add(number())),
+            70..75 if self.adds => write(Action::Add(number())),
             _ => write(Action::Set(number())),
         }
     }
@@ -168,6 +170,7 @@ fn trial(
     scale: Scale,
     decants: Range<usize>,
     written: Range<usize>,
+    adds: bool,
     outage: impl FnOnce(&Stage) -> Outage,
 ) -> Trial {
     let mut bench = Bench::of(make(phase), KEYS, QUIET_WITHIN);
@@ -175,7 +178,7 @@ fn trial(
     bench.round(&mut report, |bench| {
         let stage = &bench.stage;
         let mut ops = seeded(bench);
-        let load = Load::new(bench, scale, decants, written);
+        let load = Load { adds, ..Load::new(bench, scale, decants, written) };
         let (asked, mut outage) = load.run(|| {
             thread::sleep(AROUND);
             load.deletes.store(true, Ordering::Relaxed);
@@ -272,7 +275,7 @@ fn latencies(of: impl Iterator<Item = Asked>) -> (String, Duration, Duration) {
 #[test]
 fn kask_in_a_black_hole() {
     let scale = scale();
-    let trial = trial("kask-first", scale, 0..DECANTS, 0..KEYS, |stage| {
+    let trial = trial("kask-first", scale, 0..DECANTS, 0..KEYS, false, |stage| {
         let all = |mode| (0..DECANTS).for_each(|decant| stage.proxy(decant, Tier::Kask).set(mode, 100, 0));
         let from = stage.now();
         all(Mode::BlackHole);
@@ -302,7 +305,7 @@ fn redis_hangs(stage: &Stage, length: Duration) -> Outage {
 #[test]
 fn redis_hangs_in_kask_first() {
     let scale = scale();
-    let trial = trial("kask-first", scale, 0..DECANTS, READ.end..KEYS, |stage| redis_hangs(stage, scale.redis));
+    let trial = trial("kask-first", scale, 0..DECANTS, READ.end..KEYS, true, |stage| redis_hangs(stage, scale.redis));
     let hits = || trial.during().filter(|asked| READ.contains(&asked.op.key));
     let unanswered = trial.failures(hits());
     let (from, to) = (trial.outage.from, trial.outage.to);
@@ -338,7 +341,7 @@ fn redis_hangs_in_kask_first() {
 fn redis_hangs_in_redis_standby() {
     let scale = scale();
     // The one that the fence names: others cannot go on alone.
-    let trial = trial("redis-standby", scale, 0..1, 0..KEYS, |stage| redis_hangs(stage, scale.redis));
+    let trial = trial("redis-standby", scale, 0..1, 0..KEYS, true, |stage| redis_hangs(stage, scale.redis));
     let failures = trial.failures(trial.asked.iter());
     let (told, p99, _) = latencies(trial.during().copied());
     trial.tell("Redis stopped, redis-standby", scale, &format!("{} client errors; {told}", failures.len()));
