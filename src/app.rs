@@ -11,7 +11,7 @@ use crate::{
     http::{Room, serve},
     kask_server,
     phase::file::RecordFault,
-    tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
+    tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
     verify::Verifier,
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -33,8 +33,8 @@ pub enum StartFault {
     Kask { stash: String, fault: kask_server::RunFault },
     #[error("stash \"{stash}\": {fault}")]
     KaskUrl { stash: String, fault: KaskUrlFault },
-    #[error("stash \"{stash}\": {fault}")]
-    RedisUrl { stash: String, fault: RedisUrlFault },
+    #[error("stash \"{stash}\", shard {shard}: {fault}")]
+    Redis { stash: String, shard: String, fault: TargetFault },
     #[error("stash \"{stash}\": {fault}")]
     Shards { stash: String, fault: ShardMapFault },
     #[error("stash \"{stash}\" was last in {phase}, but its config names no Redis: add stash.{stash}.redis")]

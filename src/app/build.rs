@@ -13,7 +13,7 @@ use crate::{
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
         kask::{KaskLimits, KaskTier},
-        redis::{RedisUrl, Shard},
+        redis::{Shard, Target},
         shards::ShardMap,
     },
 };
@@ -132,9 +132,11 @@ async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, Ca
 fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFault> {
     let mut shards = Vec::new();
     for shard in &redis.shards {
-        let url = RedisUrl::parse(shard.url.expose())
-            .map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
-        shards.push(Arc::new(Shard::new(&shard.name, url, &config.name)));
+        let target = Target::of(shard).map_err(|fault| {
+            let (stash, shard) = (config.name.clone(), shard.name.clone());
+            StartFault::Redis { stash, shard, fault }
+        })?;
+        shards.push(Arc::new(Shard::new(&shard.name, target, &config.name)));
     }
     let map = ShardMap::of(redis).map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
     let hmac_key = config.hmac_key.as_ref().map(|key| key.expose().to_vec());

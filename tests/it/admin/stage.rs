@@ -123,12 +123,7 @@ fn config(redis: &str, kask: &str, phase: Phase) -> StashConfig {
         shadow_share: 0.0,
         kask: KaskConfig { endpoint: KaskEndpoint::Url(kask.to_owned()), timeout: Duration::from_millis(1200) },
         redis: Some(RedisConfig {
-            shards: vec![ShardConfig {
-                name: "main".into(),
-                hashed_as: "main".into(),
-                weight: 1,
-                url: ConfigUrl::without_credentials(redis),
-            }],
+            shards: vec![ShardConfig::at_url("main", ConfigUrl::without_credentials(redis))],
             distribution: Distribution::Single,
             prefix: String::new(),
             timeout: Duration::from_millis(400),
