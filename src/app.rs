@@ -78,7 +78,7 @@ pub async fn run(
         kasks.extend(built.kask);
         let keys_max = config.limits.key_bytes_max;
         let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
-        stashes.push(Managed { mover: built.mover, verifier });
+        stashes.push(Managed { mover: built.mover, backfill: built.backfill, verifier });
     }
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
     let mounts = mounts(&config, &stashes);
@@ -92,7 +92,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    stashes.iter().for_each(|stash| build::start(&stash.mover, &background));
+    stashes.iter().for_each(|stash| build::start(&stash.mover, &stash.backfill, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;

@@ -2,6 +2,7 @@
 
 use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
+    backfill::{self, Backfill, BackfillSettings},
     codec::transcode::Transcoder,
     config::{Config, KaskEndpoint, RedisConfig, StashConfig},
     fleet::FileStore,
@@ -24,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// A stash, ready to be started.
 pub struct Built {
     pub mover: Arc<Mover>,
+    pub backfill: Arc<Backfill>,
     /// The embedded Kask, where there is one, and what stops it.
     pub kask: Option<(Running, CancellationToken)>,
 }
@@ -85,11 +87,21 @@ pub async fn stash(
         return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
     }
     let mover = Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase);
-    Ok(Built { mover, kask })
+    let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
+    Ok(Built { mover, backfill, kask })
 }
 
-/// Lets the stash confirm its phase, look at its shards and reap, until `background` is cancelled.
-pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
+fn backfill_settings(config: &StashConfig) -> BackfillSettings {
+    let told = &config.backfill;
+    BackfillSettings {
+        limits: backfill::Limits { keys_per_s: told.keys_per_s, bytes_per_s: told.bytes_per_s },
+        harmless: told.harmless,
+        default_ttl_s: config.default_ttl_s,
+    }
+}
+
+/// Lets the stash confirm its phase, look at its shards, reap and copy, until `background` is cancelled.
+pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &CancellationToken) {
     let (stash, stop) = (mover.stash().clone(), background.clone());
     let moving = mover.clone();
     let run = move || moving.clone().run(stop.clone());
@@ -100,6 +112,10 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
+    let (copying, stop) = (backfill.clone(), background.clone());
+    let copy = move || copying.clone().run(stop.clone());
+    // Waited for when decant ends, so that its last checkpoint is written.
+    stash.site.world.tasks.spawn(keep_up("backfill", stash.name.clone(), background.clone(), copy));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod admin;
 mod alone;
+mod backfill;
 mod bad_input;
 mod breakers;
 mod cli_config;
