@@ -12,7 +12,7 @@ use crate::{
     http::{Room, serve},
     kask_server,
     phase::file::RecordFault,
-    tier::{kask::KaskUrlFault, redis::RedisUrlFault, shards::ShardMapFault},
+    tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
     verify::Verifier,
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -34,8 +34,8 @@ pub enum StartFault {
     Kask { stash: String, fault: kask_server::RunFault },
     #[error("stash \"{stash}\": {fault}")]
     KaskUrl { stash: String, fault: KaskUrlFault },
-    #[error("stash \"{stash}\": {fault}")]
-    RedisUrl { stash: String, fault: RedisUrlFault },
+    #[error("stash \"{stash}\", shard {shard}: {fault}")]
+    Redis { stash: String, shard: String, fault: TargetFault },
     #[error("stash \"{stash}\": {fault}")]
     Shards { stash: String, fault: ShardMapFault },
     #[error("stash \"{stash}\" was last in {phase}, but its config names no Redis: add stash.{stash}.redis")]
@@ -80,7 +80,7 @@ pub async fn run(
         kasks.extend(built.kask);
         let keys_max = config.limits.key_bytes_max;
         let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
-        stashes.push(Managed { mover: built.mover, verifier });
+        stashes.push(Managed { mover: built.mover, backfill: built.backfill, verifier });
     }
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
     let mounts = mounts(&config, &stashes);
@@ -94,7 +94,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    stashes.iter().for_each(|stash| build::start(&stash.mover, &background));
+    stashes.iter().for_each(|stash| build::start(&stash.mover, &stash.backfill, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;

@@ -4,6 +4,7 @@
 //! that becomes one here; it writes through [`Output`], never with `println!`, so that a reader who has seen enough
 //! (`decant … | head -1`) is no error.
 
+mod backfill;
 mod bar;
 mod check;
 mod client;
@@ -94,6 +95,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// The phase of a stash: show it, move to another, tell its history
     Phase(phase::PhaseArgs),
+    /// The bulk copy: everything that Kask lacks, beside live traffic
+    Backfill(backfill::BackfillArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
     /// Compare the tiers key by key, and say whether everything arrived
@@ -153,6 +156,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Serve(args) => serve::run(&cli.global, args),
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Backfill(args) => backfill::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
         Command::Verify(args) => verify::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),

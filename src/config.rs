@@ -30,8 +30,8 @@ pub use environment::{PREFIX as ENVIRONMENT_PREFIX, RESERVED as ENVIRONMENT_RESE
 pub use fault::{ConfigFaults, Fault, Place, Warning};
 pub use model::{
     AdminConfig, AfterLoss, Config, Distribution, KaskConfig, KaskEndpoint, KetamaHash, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, OnTierFailure, OutboxConfig, RedisConfig, RedisUrl, Replication, Serialization, ShardConfig,
-    StashConfig,
+    LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace, RedisUrl, Replication,
+    SentinelConfig, Serialization, ShardConfig, StashConfig, TlsConfig,
 };
 pub use schema::{KEYS, KeySpec, Kind};
 pub use secret::Secret;

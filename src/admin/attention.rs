@@ -2,6 +2,7 @@
 
 use super::views::{RecordView, StashView};
 use crate::{
+    backfill::{self, Hold, Outcome, RunView},
     phase::{Phase, record::State},
     stash::{ShardFigures, StashFigures},
 };
@@ -73,6 +74,9 @@ pub(super) fn attention(stash: &StashView, now_unix_ms: u64) -> Vec<Attention> {
             ),
         });
     }
+    if let Some(run) = &stash.backfill {
+        of_backfill(run, &mut list);
+    }
     list.sort_by_key(|one| std::cmp::Reverse(one.level));
     list
 }
@@ -110,6 +114,25 @@ fn of_record(record: &RecordView, figures: &StashFigures, now_unix_ms: u64, list
             ),
             "what was there before dual-write is missing until it is copied; decant inspect KEY shows both tiers",
         ));
+    }
+}
+
+/// What it came to of itself, and nobody has looked at yet.
+fn of_backfill(run: &RunView, list: &mut Vec<Attention>) {
+    let why = || run.why.clone().unwrap_or_default();
+    match run.state {
+        backfill::State::Running => {
+            if let Some(Hold { what, why: Some(why) }) = &run.held_by {
+                list.push(warn(format!("the backfill waits for {}", what.name()), why.clone()));
+            }
+        }
+        backfill::State::Paused => list.push(warn("the backfill is paused", why())),
+        backfill::State::Void => list.push(warn("what the backfill has copied counts no more", why())),
+        backfill::State::Finished if run.of(Outcome::Failed) > 0 => list.push(warn(
+            format!("the backfill left {} keys for which a tier had failed", run.of(Outcome::Failed)),
+            "decant backfill resume tries them again; decant backfill status --keys lists them",
+        )),
+        backfill::State::Finished | backfill::State::Cancelled => {}
     }
 }
 

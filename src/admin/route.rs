@@ -20,6 +20,7 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Backfill(&'a str),
     Traffic(&'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
@@ -44,6 +45,7 @@ impl<'a> Resource<'a> {
             | Resource::Next(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
+            | Resource::Backfill(stash)
             | Resource::Outbox(stash)
             | Resource::Traffic(stash)
             | Resource::Verify(stash) => Some(stash),
@@ -55,6 +57,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
             Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
@@ -93,6 +96,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/history" => Some(Resource::History(stash)),
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         "verify" => Some(Resource::Verify(stash)),
         _ => match rest.strip_prefix("damaged/") {
@@ -128,7 +132,7 @@ pub(super) fn route<'a>(
     Ok(Route {
         resource,
         stash: index,
-        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        writes: matches!(*method, Method::PUT | Method::POST | Method::PATCH | Method::DELETE),
         deletes: *method == Method::DELETE,
     })
 }
@@ -165,6 +169,7 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/backfill", 200, 405, 200),
             ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),

@@ -33,6 +33,7 @@ pub(super) fn stash(managed: &Managed) -> StashView {
         record: record.as_deref().map(RecordView::from),
         attention: Vec::new(),
         figures: stash.figures(),
+        backfill: managed.backfill.view(false).run,
         verify: managed.verifier.brief(),
     };
     view.attention = attention(&view, unix_ms());

@@ -2,6 +2,7 @@
 
 pub use super::attention::{Attention, Level};
 use crate::{
+    backfill::RunView,
     codec::show::rfc3339,
     phase::{
         Phase,
@@ -43,6 +44,9 @@ pub struct StashView {
     pub attention: Vec<Attention>,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last backfill; none: there was never one.
+    #[serde(default)]
+    pub backfill: Option<RunView>,
     /// The last run of verify, and the one under way.
     #[serde(default)]
     pub verify: verify::Brief,
@@ -247,6 +251,7 @@ mod tests {
             record: None,
             attention: Vec::new(),
             figures,
+            backfill: None,
             verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();

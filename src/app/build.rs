@@ -2,6 +2,7 @@
 
 use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
+    backfill::{self, Backfill, BackfillSettings},
     codec::transcode::Transcoder,
     config::{Config, KaskEndpoint, RedisConfig, StashConfig},
     fleet::FileStore,
@@ -13,7 +14,7 @@ use crate::{
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
     tier::{
         kask::{KaskLimits, KaskTier},
-        redis::{RedisUrl, Shard},
+        redis::{Shard, Target},
         shards::ShardMap,
     },
 };
@@ -24,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// A stash, ready to be started.
 pub struct Built {
     pub mover: Arc<Mover>,
+    pub backfill: Arc<Backfill>,
     /// The embedded Kask, where there is one, and what stops it.
     pub kask: Option<(Running, CancellationToken)>,
 }
@@ -85,11 +87,21 @@ pub async fn stash(
         return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
     }
     let mover = Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase);
-    Ok(Built { mover, kask })
+    let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
+    Ok(Built { mover, backfill, kask })
 }
 
-/// Lets the stash confirm its phase, look at its shards and reap, until `background` is cancelled.
-pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
+fn backfill_settings(config: &StashConfig) -> BackfillSettings {
+    let told = &config.backfill;
+    BackfillSettings {
+        limits: backfill::Limits { keys_per_s: told.keys_per_s, bytes_per_s: told.bytes_per_s },
+        harmless: told.harmless,
+        default_ttl_s: config.default_ttl_s,
+    }
+}
+
+/// Lets the stash confirm its phase, look at its shards, reap and copy, until `background` is cancelled.
+pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &CancellationToken) {
     let (stash, stop) = (mover.stash().clone(), background.clone());
     let moving = mover.clone();
     let run = move || moving.clone().run(stop.clone());
@@ -100,6 +112,10 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
+    let (copying, stop) = (backfill.clone(), background.clone());
+    let copy = move || copying.clone().run(stop.clone());
+    // Waited for when decant ends, so that its last checkpoint is written.
+    stash.site.world.tasks.spawn(keep_up("backfill", stash.name.clone(), background.clone(), copy));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());
@@ -132,9 +148,11 @@ async fn embedded(config: &StashConfig, state: &StateDir) -> Result<(Running, Ca
 fn outbox(config: &StashConfig, redis: &RedisConfig) -> Result<Outbox, StartFault> {
     let mut shards = Vec::new();
     for shard in &redis.shards {
-        let url = RedisUrl::parse(shard.url.expose())
-            .map_err(|fault| StartFault::RedisUrl { stash: config.name.clone(), fault })?;
-        shards.push(Arc::new(Shard::new(&shard.name, url, &config.name)));
+        let target = Target::of(shard).map_err(|fault| {
+            let (stash, shard) = (config.name.clone(), shard.name.clone());
+            StartFault::Redis { stash, shard, fault }
+        })?;
+        shards.push(Arc::new(Shard::new(&shard.name, target, &config.name)));
     }
     let map = ShardMap::of(redis).map_err(|fault| StartFault::Shards { stash: config.name.clone(), fault })?;
     let hmac_key = config.hmac_key.as_ref().map(|key| key.expose().to_vec());

@@ -113,8 +113,7 @@ fn facts(stash: &StashConfig) -> Facts {
         Some(redis) => {
             let several = redis.shards.len() > 1;
             let name = |shard: &ShardConfig| if several { format!("{} ", shard.name) } else { String::new() };
-            let shards: Vec<String> =
-                redis.shards.iter().map(|shard| format!("{}{}", name(shard), shard.url)).collect();
+            let shards: Vec<String> = redis.shards.iter().map(|shard| format!("{}{}", name(shard), shard.at)).collect();
             format!("{} ({} ms)", shards.join(", "), redis.timeout.as_millis())
         }
     };

@@ -70,6 +70,7 @@ pub(super) struct StashImage {
     pub kask: KaskImage,
     pub redis: Option<RedisImage>,
     pub outbox: OutboxImage,
+    pub backfill: BackfillImage,
 }
 
 #[derive(Default, Deserialize)]
@@ -90,6 +91,18 @@ pub(super) struct RedisImage {
     pub password_file: Option<PathBuf>,
     #[serde(deserialize_with = "secret_text")]
     pub password: Option<SecretText>,
+    pub sentinels: Option<Vec<String>>,
+    pub master: Option<String>,
+    pub database: Option<u32>,
+    pub sentinel_username: Option<String>,
+    pub sentinel_password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub sentinel_password: Option<SecretText>,
+    pub tls: Option<bool>,
+    pub ca_file: Option<PathBuf>,
+    pub client_cert_file: Option<PathBuf>,
+    pub client_key_file: Option<PathBuf>,
+    pub tls_name: Option<String>,
     pub shards: BTreeMap<String, ShardImage>,
     pub distribution: Option<DistributionImage>,
     pub hash: Option<KetamaHash>,
@@ -109,8 +122,88 @@ pub(super) struct ShardImage {
     pub password_file: Option<PathBuf>,
     #[serde(deserialize_with = "secret_text")]
     pub password: Option<SecretText>,
+    pub sentinels: Option<Vec<String>>,
+    pub master: Option<String>,
+    pub database: Option<u32>,
+    pub sentinel_username: Option<String>,
+    pub sentinel_password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub sentinel_password: Option<SecretText>,
+    pub tls: Option<bool>,
+    pub ca_file: Option<PathBuf>,
+    pub client_cert_file: Option<PathBuf>,
+    pub client_key_file: Option<PathBuf>,
+    pub tls_name: Option<String>,
     pub hashed_as: Option<String>,
     pub weight: Option<u32>,
+}
+
+impl RedisImage {
+    /// What says where a Redis is and how to speak to it.
+    pub fn take_connection(&mut self) -> ShardImage {
+        ShardImage {
+            url: self.url.take(),
+            url_file: self.url_file.take(),
+            username: self.username.take(),
+            password_file: self.password_file.take(),
+            password: self.password.take(),
+            sentinels: self.sentinels.take(),
+            master: self.master.take(),
+            database: self.database.take(),
+            sentinel_username: self.sentinel_username.take(),
+            sentinel_password_file: self.sentinel_password_file.take(),
+            sentinel_password: self.sentinel_password.take(),
+            tls: self.tls.take(),
+            ca_file: self.ca_file.take(),
+            client_cert_file: self.client_cert_file.take(),
+            client_key_file: self.client_key_file.take(),
+            tls_name: self.tls_name.take(),
+            hashed_as: None,
+            weight: None,
+        }
+    }
+}
+
+impl ShardImage {
+    /// Whether it says who decant is to this Redis.
+    pub fn has_login(&self) -> bool {
+        self.username.is_some() || self.password.is_some() || self.password_file.is_some()
+    }
+
+    /// What is left out here is as it is there; but not which Redis it is.
+    pub fn or(self, all: &ShardImage) -> ShardImage {
+        // A user and a password belong together, and so do a certificate and its key.
+        let login = if self.has_login() { &self } else { all };
+        let sentinel_login = self.sentinel_username.is_none()
+            && self.sentinel_password.is_none()
+            && self.sentinel_password_file.is_none();
+        let sentinel = if sentinel_login { all } else { &self };
+        let certificate = self.client_cert_file.is_none() && self.client_key_file.is_none();
+        let client = if certificate { all } else { &self };
+        // A URL of one's own is no Redis that Sentinels name.
+        let named = self.url.is_none() && self.url_file.is_none();
+        let sentinels = if named { all.sentinels.clone() } else { None };
+        ShardImage {
+            username: login.username.clone(),
+            password_file: login.password_file.clone(),
+            password: login.password.clone(),
+            sentinel_username: sentinel.sentinel_username.clone(),
+            sentinel_password_file: sentinel.sentinel_password_file.clone(),
+            sentinel_password: sentinel.sentinel_password.clone(),
+            client_cert_file: client.client_cert_file.clone(),
+            client_key_file: client.client_key_file.clone(),
+            sentinels: self.sentinels.or(sentinels),
+            database: self.database.or(all.database.filter(|_| named)),
+            tls: self.tls.or(all.tls.filter(|_| named)),
+            ca_file: self.ca_file.or(all.ca_file.clone()),
+            tls_name: self.tls_name.or(all.tls_name.clone()),
+            url: self.url,
+            url_file: self.url_file,
+            master: self.master,
+            hashed_as: self.hashed_as,
+            weight: self.weight,
+        }
+    }
 }
 
 /// The word alone; what belongs to it stands beside it.
@@ -132,6 +225,14 @@ pub(super) struct OutboxImage {
     pub settle_wait_ms: Option<u64>,
     pub pending_keys_max: Option<usize>,
     pub tries_max: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BackfillImage {
+    pub keys_per_s: Option<u64>,
+    pub bytes_per_s: Option<u64>,
+    pub harmless_ms: Option<u64>,
 }
 
 fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretText>, D::Error> {

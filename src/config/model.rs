@@ -1,11 +1,16 @@
 //! What the rest of decant sees of the configuration. Every value here has been checked: whoever holds a [`Config`]
 //! from [`crate::config::load`] checks nothing again. The fields are public so that tests can build one by hand.
 
+mod redis;
+
 use super::{BaseUri, Secret};
 pub use crate::codec::envelope::Serialization;
 use crate::phase::Phase;
+pub use redis::{
+    Distribution, KetamaHash, Login, RedisConfig, RedisPlace, RedisUrl, SentinelConfig, ShardConfig, TlsConfig,
+};
 use serde::Deserialize;
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The whole configuration of one process.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +108,7 @@ pub struct StashConfig {
     /// Absent only where the phase is `kask-only`.
     pub redis: Option<RedisConfig>,
     pub outbox: OutboxConfig,
+    pub backfill: BackfillConfig,
 }
 
 /// When a write is answered, as MultiWriteBagOStuff's `replication`.
@@ -150,110 +156,6 @@ pub enum KaskEndpoint {
     Url(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisConfig {
-    /// At least one, sorted by name. `redis.url` alone makes one, named `main`.
-    pub shards: Vec<ShardConfig>,
-    pub distribution: Distribution,
-    /// Prepended to every key, as RedisBagOStuff's `prefix`.
-    pub prefix: String,
-    /// One step: a script, or a connection.
-    pub timeout: Duration,
-    pub after_loss: AfterLoss,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardConfig {
-    pub name: String,
-    /// What the distribution hashes for it; its name, unless the config says otherwise.
-    pub hashed_as: String,
-    /// nutcracker's weight; 1 where there is none.
-    pub weight: u32,
-    pub url: RedisUrl,
-}
-
-/// How keys are spread over the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distribution {
-    /// There is one shard.
-    Single,
-    /// As nutcracker (twemproxy) with `distribution: ketama`.
-    Ketama {
-        hash: KetamaHash,
-        /// nutcracker's `hash_tag`: what opens and what closes the part of a key that is hashed.
-        tag: Option<[u8; 2]>,
-    },
-    /// As RedisBagOStuff with several `servers`.
-    Mediawiki,
-}
-
-impl Distribution {
-    /// As the config has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Distribution::Single => "single",
-            Distribution::Ketama { .. } => "ketama",
-            Distribution::Mediawiki => "mediawiki",
-        }
-    }
-}
-
-/// nutcracker's `hash`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KetamaHash {
-    Md5,
-    #[serde(rename = "fnv1a_64")]
-    Fnv1a64,
-}
-
-impl KetamaHash {
-    /// As the config and nutcracker have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            KetamaHash::Md5 => "md5",
-            KetamaHash::Fnv1a64 => "fnv1a_64",
-        }
-    }
-}
-
-/// Where a Redis is, with its password. `Display` and `Debug` leave user and password out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl {
-    full: Secret,
-    shown: String,
-}
-
-impl RedisUrl {
-    /// `full` as the redis crate reads it; `shown` the same place without credentials.
-    pub(super) fn new(full: &str, shown: String) -> RedisUrl {
-        RedisUrl { full: Secret::new(full), shown }
-    }
-
-    /// A URL that is known to hold no credentials: for tests and tools.
-    pub fn without_credentials(url: &str) -> RedisUrl {
-        RedisUrl::new(url, url.to_owned())
-    }
-
-    /// The URL with its credentials, for the redis crate alone.
-    pub fn expose(&self) -> &str {
-        // It was made from a `&str`, so the fallback is never taken.
-        std::str::from_utf8(self.full.expose()).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.shown)
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.shown, f)
-    }
-}
-
 /// The times of the copy protocol. `look_every < look_fresh < settle_wait`, and the lease is longer than any Kask
 /// request can be under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,6 +172,23 @@ pub struct OutboxConfig {
     pub tries_max: u32,
     /// How long after its APPLY a write whose copy failed is held back, so that every decant knows its key as pending.
     pub settle_wait: Duration,
+}
+
+/// How fast a backfill may go, where nobody says otherwise when it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackfillConfig {
+    /// Keys looked at in a second; 0: no limit.
+    pub keys_per_s: u64,
+    /// Bytes of their values in a second; 0: no limit.
+    pub bytes_per_s: u64,
+    /// While 95 of 100 of clients' operations take no longer than this, they never brake it.
+    pub harmless: Duration,
+}
+
+impl Default for BackfillConfig {
+    fn default() -> Self {
+        BackfillConfig { keys_per_s: 0, bytes_per_s: 0, harmless: Duration::from_millis(20) }
+    }
 }
 
 impl Default for LimitsConfig {

@@ -1,12 +1,14 @@
 //! `[stash.NAME.redis]` checked: its shards, and how keys are spread over them.
 
+mod shard;
+mod tls;
+
 use super::image::{DistributionImage, RedisImage, ShardImage, millis};
-use super::model::{AfterLoss, Distribution, KetamaHash, RedisConfig, RedisUrl, ShardConfig};
+use super::model::{AfterLoss, Distribution, KetamaHash, RedisConfig, RedisPlace, ShardConfig};
 use super::review::Review;
 use super::stash::check_name;
-use super::urls::{self, RedisParts};
-use super::{fault::Place, secret_file};
-use std::{path::Path, time::Duration};
+use shard::{Tables, shard};
+use std::{collections::BTreeMap, time::Duration};
 
 pub(super) const TIMEOUT: Duration = Duration::from_millis(400);
 /// The shard that `redis.url` alone makes.
@@ -18,31 +20,22 @@ const HASHED_AS_BYTES_MAX: usize = 255;
 
 pub(super) fn redis(name: &str, mut image: RedisImage, review: &mut Review) -> Option<RedisConfig> {
     let table = format!("stash.{name}.redis");
-    let only = ShardImage {
-        url: image.url.take(),
-        url_file: image.url_file.take(),
-        username: image.username.take(),
-        password_file: image.password_file.take(),
-        password: image.password.take(),
-        ..ShardImage::default()
-    };
-    let single = only.url.is_some() || only.url_file.is_some();
-    let shards = match (single, image.shards.is_empty()) {
-        (true, true) => vec![shard(&table, ONLY_SHARD, only, review)],
-        (false, false) => {
-            let each = std::mem::take(&mut image.shards).into_iter().map(|(shard_name, image)| {
-                let key = format!("{table}.shards.{shard_name}");
-                check_name(&key, &shard_name, review);
-                shard(&key, &shard_name, image, review)
-            });
-            each.collect()
-        }
+    let (all, images) = (image.take_connection(), std::mem::take(&mut image.shards));
+    let names_one = all.url.is_some() || all.url_file.is_some() || all.master.is_some();
+    let shards = match (names_one, images.is_empty()) {
         (true, false) => {
-            review.fault(&table, "has a url and shards", "leave one of them out");
+            let todo = "leave one of them out; each shard's table has a url, or a master, of its own";
+            review.fault(&table, "names a Redis, and shards as well", todo);
             vec![None]
         }
-        (false, true) => {
-            let refused = ["url", "url_file", "shards"].iter().any(|key| review.is_faulty(&format!("{table}.{key}")));
+        (false, false) => shards(&table, images, &all, review),
+        (_, true) if names_one || all.sentinels.is_some() => {
+            let tables = Tables { own: table.clone(), all: table.clone() };
+            vec![shard(&tables, ONLY_SHARD, all, true, review)]
+        }
+        (_, true) => {
+            let keys = ["url", "url_file", "sentinels", "shards"];
+            let refused = keys.iter().any(|key| review.is_faulty(&format!("{table}.{key}")));
             if !refused {
                 review.fault(&table, "names no Redis", "set url = \"redis://127.0.0.1:6379/0\"");
             }
@@ -63,6 +56,32 @@ pub(super) fn redis(name: &str, mut image: RedisImage, review: &mut Review) -> O
         timeout: millis(image.timeout_ms, TIMEOUT),
         after_loss: image.after_loss.unwrap_or(AfterLoss::Serve),
     })
+}
+
+fn shards(
+    table: &str,
+    images: BTreeMap<String, ShardImage>,
+    all: &ShardImage,
+    review: &mut Review,
+) -> Vec<Option<ShardConfig>> {
+    let mut shards = Vec::new();
+    for (name, image) in images {
+        let tables = Tables { own: format!("{table}.shards.{name}"), all: table.to_owned() };
+        check_name(&tables.own, &name, review);
+        let own_login = image.has_login();
+        shards.push(shard(&tables, &name, image.or(all), own_login, review));
+    }
+    let known = || shards.iter().flatten();
+    if known().count() == shards.len() {
+        if all.sentinels.is_some() && !known().any(|shard| matches!(shard.at, RedisPlace::Sentinels(_))) {
+            let todo = "remove it, or give the shards it is for a master instead of a url";
+            review.fault(&format!("{table}.sentinels"), "is asked for no shard: each has a url", todo);
+        }
+        if !known().any(|shard| shard.tls.is_some()) {
+            tls::unused(table, review);
+        }
+    }
+    shards
 }
 
 fn distribution(table: &str, image: &RedisImage, shards: usize, review: &mut Review) -> Option<Distribution> {
@@ -110,9 +129,10 @@ fn told_apart(table: &str, distribution: Distribution, shards: &[ShardConfig], r
     for (i, shard) in shards.iter().enumerate() {
         let key = |name: &str| format!("{table}.shards.{}.{name}", shard.name);
         for other in &shards[..i] {
-            if other.url.to_string() == shard.url.to_string() {
+            if other.at.to_string() == shard.at.to_string() {
                 let what = format!("is the Redis of shard {} too", other.name);
-                review.fault(&key("url"), what, "name another Redis, or leave one of the two shards out");
+                let by = if matches!(shard.at, RedisPlace::Url(_)) { "url" } else { "master" };
+                review.fault(&key(by), what, "name another Redis, or leave one of the two shards out");
             }
             if other.hashed_as == shard.hashed_as {
                 let what = format!("{:?} is what shard {} is hashed as", shard.hashed_as, other.name);
@@ -157,42 +177,4 @@ fn hashed_by_mediawiki(key: &str, text: &str, review: &mut Review) {
         let what = format!("{text:?} is a number, which PHP takes for a place in the list and does not hash");
         review.fault(key, what, "write the server as MediaWiki's servers has it, such as \"10.0.0.1:6379\"");
     }
-}
-
-fn shard(table: &str, name: &str, image: ShardImage, review: &mut Review) -> Option<ShardConfig> {
-    let url_key = format!("{table}.url");
-    let from_file = matches!(review.place(&url_key), Place::File { .. });
-    let in_file = image.url.is_some() && from_file;
-    let has_url = image.url.is_some() || image.url_file.is_some();
-    let key = if image.url.is_some() { url_key.clone() } else { format!("{table}.url_file") };
-    let password =
-        secret_file::either(&format!("{table}.password"), image.password, image.password_file.as_deref(), review);
-    let url = secret_file::either(&url_key, image.url, image.url_file.as_deref().map(Path::new), review);
-    if !has_url && !review.is_faulty(&url_key) && !review.is_faulty(&format!("{table}.url_file")) {
-        review.fault(&url_key, "is missing", "set it to \"redis://host:6379/0\", or name a url_file that holds it");
-    }
-    let url = url?;
-    let (Ok(text), Ok(password)) =
-        (std::str::from_utf8(url.expose()), password.as_ref().map(|p| std::str::from_utf8(p.expose())).transpose())
-    else {
-        review.fault(&key, "holds, or its password does, bytes that are not UTF-8", "write both as UTF-8");
-        return None;
-    };
-    let username = image.username.as_deref();
-    let parts = RedisParts { url: text, username, password, credentials_allowed: !in_file };
-    let url: RedisUrl = urls::redis_url(&parts).map_err(|(what, todo)| review.fault(&key, what, todo)).ok()?;
-    let hashed_as = hashed_as(table, name, image.hashed_as, review)?;
-    Some(ShardConfig { name: name.to_owned(), hashed_as, weight: image.weight.unwrap_or(1), url })
-}
-
-fn hashed_as(table: &str, name: &str, text: Option<String>, review: &mut Review) -> Option<String> {
-    let text = text.unwrap_or_else(|| name.to_owned());
-    if text.is_empty() || text.len() > HASHED_AS_BYTES_MAX {
-        let what = format!("is {} bytes long, and must have 1 to {HASHED_AS_BYTES_MAX}", text.len());
-        let todo =
-            "write what nutcracker or MediaWiki hashes for this server, or leave it out to hash the shard's name";
-        review.fault(&format!("{table}.hashed_as"), what, todo);
-        return None;
-    }
-    Some(text)
 }

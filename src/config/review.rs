@@ -99,8 +99,11 @@ impl Review {
     }
 
     pub fn warn(&mut self, key: &str, what: impl Into<String>) {
-        let place = self.place(key);
-        self.warnings.push(Warning { place, key: key.to_owned(), what: what.into() });
+        let warning = Warning { place: self.place(key), key: key.to_owned(), what: what.into() };
+        // Several shards can share one key.
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// The value of a required key; a fault if it is left out (and was not refused already).

@@ -24,6 +24,8 @@ pub enum Kind {
     Secret,
     /// A URL that may hold a password: never shown as it stands.
     SecretUrl,
+    /// Several texts: an array, or one text with commas between them.
+    List,
 }
 
 /// One key. `*` in the path stands for a name that the operator chooses.
@@ -103,11 +105,33 @@ pub const KEYS: &[KeySpec] = &[
     bare("stash.*.redis.username", Kind::Text),
     bare("stash.*.redis.password_file", Kind::Path),
     bare("stash.*.redis.password", Kind::Secret),
+    bare("stash.*.redis.sentinels", Kind::List),
+    bare("stash.*.redis.master", Kind::Text),
+    bare("stash.*.redis.database", count(0, 65_535, "databases")),
+    bare("stash.*.redis.sentinel_username", Kind::Text),
+    bare("stash.*.redis.sentinel_password_file", Kind::Path),
+    bare("stash.*.redis.sentinel_password", Kind::Secret),
+    bare("stash.*.redis.tls", Kind::Bool),
+    bare("stash.*.redis.ca_file", Kind::Path),
+    bare("stash.*.redis.client_cert_file", Kind::Path),
+    bare("stash.*.redis.client_key_file", Kind::Path),
+    bare("stash.*.redis.tls_name", Kind::Text),
     bare("stash.*.redis.shards.*.url", Kind::SecretUrl),
     bare("stash.*.redis.shards.*.url_file", Kind::Path),
     bare("stash.*.redis.shards.*.username", Kind::Text),
     bare("stash.*.redis.shards.*.password_file", Kind::Path),
     bare("stash.*.redis.shards.*.password", Kind::Secret),
+    bare("stash.*.redis.shards.*.sentinels", Kind::List),
+    bare("stash.*.redis.shards.*.master", Kind::Text),
+    bare("stash.*.redis.shards.*.database", count(0, 65_535, "databases")),
+    bare("stash.*.redis.shards.*.sentinel_username", Kind::Text),
+    bare("stash.*.redis.shards.*.sentinel_password_file", Kind::Path),
+    bare("stash.*.redis.shards.*.sentinel_password", Kind::Secret),
+    bare("stash.*.redis.shards.*.tls", Kind::Bool),
+    bare("stash.*.redis.shards.*.ca_file", Kind::Path),
+    bare("stash.*.redis.shards.*.client_cert_file", Kind::Path),
+    bare("stash.*.redis.shards.*.client_key_file", Kind::Path),
+    bare("stash.*.redis.shards.*.tls_name", Kind::Text),
     bare("stash.*.redis.shards.*.hashed_as", Kind::Text),
     bare("stash.*.redis.shards.*.weight", count(1, 1_000_000, "parts")),
     key("stash.*.redis.distribution", Kind::Word(&["single", "ketama", "mediawiki"]), r#""single""#),
@@ -123,6 +147,9 @@ pub const KEYS: &[KeySpec] = &[
     key("stash.*.outbox.settle_wait_ms", ms(30, 2_000), "250"),
     key("stash.*.outbox.pending_keys_max", count(1, 1_000_000, "keys"), "10000"),
     key("stash.*.outbox.tries_max", count(1, 1_000, "tries"), "5"),
+    key("stash.*.backfill.keys_per_s", count(0, 1_000_000_000, "keys"), "0"),
+    key("stash.*.backfill.bytes_per_s", bytes(0, 1_000_000_000_000), "0"),
+    key("stash.*.backfill.harmless_ms", ms(1, 10_000), "20"),
 ];
 
 /// What stands at a path.

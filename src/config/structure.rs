@@ -10,6 +10,8 @@ use super::{environment, file};
 use figment::value::{Dict, Num, Value};
 use std::net::SocketAddr;
 
+/// Items of a list.
+const LIST_MAX: usize = 16;
 /// Longer values are shown cut.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -84,6 +86,10 @@ fn sound_leaf(spec: &KeySpec, value: &Value, place: &Place) -> Result<Value, (St
             Some(text) => Ok(Value::from(text)),
             None => wrong("text in quotes".to_owned()),
         },
+        Kind::List => match list(value) {
+            Some(items) => Ok(Value::from(items)),
+            None => wrong(format!("an array of 1 to {LIST_MAX} texts, or one text with commas between them")),
+        },
         Kind::Path => match value.as_str() {
             Some(text) if !text.is_empty() => Ok(Value::from(text)),
             _ => wrong("the path of a file or directory, in quotes".to_owned()),
@@ -113,6 +119,17 @@ fn sound_leaf(spec: &KeySpec, value: &Value, place: &Place) -> Result<Value, (St
             None => wrong(listed(words)),
         },
     }
+}
+
+/// Without spaces around its items, of which none is empty.
+fn list(value: &Value) -> Option<Vec<String>> {
+    let texts: Vec<&str> = match value {
+        Value::Array(_, items) => items.iter().map(Value::as_str).collect::<Option<_>>()?,
+        value => value.as_str()?.split(',').collect(),
+    };
+    let items: Vec<String> = texts.into_iter().map(|text| text.trim().to_owned()).collect();
+    let fits = (1..=LIST_MAX).contains(&items.len()) && items.iter().all(|item| !item.is_empty());
+    fits.then_some(items)
 }
 
 fn whole(value: &Value, text: Option<&str>) -> Option<u64> {

@@ -54,21 +54,14 @@ pub(super) struct RedisParts<'a> {
 }
 
 pub(super) fn redis_url(parts: &RedisParts<'_>) -> Result<RedisUrl, UrlFault> {
-    let example = "write it as \"redis://127.0.0.1:6379/0\" or \"unix:///run/redis.sock?db=0\"";
+    let example = "write it as \"redis://127.0.0.1:6379/0\", \"rediss://…\" or \"unix:///run/redis.sock?db=0\"";
     let Ok(url) = Url::parse(parts.url) else { return fault("is no URL", example) };
     let unix = match url.scheme() {
-        "redis" => false,
+        "redis" | "rediss" => false,
         "unix" => true,
-        "rediss" => {
-            return fault(
-                "is a rediss URL, and this build of decant has no TLS for Redis",
-                "name a local TLS proxy (such as stunnel or Envoy) by its redis or unix URL",
-            );
-        }
         other => return fault(format!("has the scheme \"{other}\""), example),
     };
-    let secret_query = url.query_pairs().any(|(name, _)| name == "pass" || name == "password");
-    let password_inside = url.password().is_some() || secret_query;
+    let password_inside = has_password(&url);
     if password_inside && !parts.credentials_allowed {
         return fault(
             "holds a password, in the configuration file",
@@ -82,6 +75,27 @@ pub(super) fn redis_url(parts: &RedisParts<'_>) -> Result<RedisUrl, UrlFault> {
         return fault("has a \"#\" part", "remove it");
     }
     if unix { unix_url(url, parts) } else { tcp_url(url, parts) }
+}
+
+fn has_password(url: &Url) -> bool {
+    url.password().is_some() || url.query_pairs().any(|(name, _)| name == "pass" || name == "password")
+}
+
+/// Whether a URL says who decant is.
+pub(super) fn has_login(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        has_password(&url) || !url.username().is_empty() || url.query_pairs().any(|(n, _)| n == "user")
+    })
+}
+
+/// `host:port`, where a literal IPv6 address stands in brackets.
+pub(super) fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
+    // Neither is a scheme of its own, so that this takes what stands after "//" for host and port, and nothing else.
+    let url = Url::parse(&format!("redis://{text}")).ok()?;
+    let bare = url.username().is_empty() && url.password().is_none() && url.path().is_empty();
+    let host =
+        url.host_str().filter(|host| !host.is_empty() && bare && url.query().is_none() && url.fragment().is_none())?;
+    Some((host.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(default_port)))
 }
 
 fn tcp_url(mut url: Url, parts: &RedisParts<'_>) -> Result<RedisUrl, UrlFault> {
@@ -98,7 +112,7 @@ fn tcp_url(mut url: Url, parts: &RedisParts<'_>) -> Result<RedisUrl, UrlFault> {
         (_, Ok(number)) => number,
         (_, Err(_)) => return fault("names no database by its number", "end it with \"/0\""),
     };
-    let port = url.port().unwrap_or(6379);
+    let (scheme, port) = (url.scheme().to_owned(), url.port().unwrap_or(6379));
     if let Some(username) = parts.username
         && url.set_username(username).is_err()
     {
@@ -108,7 +122,7 @@ fn tcp_url(mut url: Url, parts: &RedisParts<'_>) -> Result<RedisUrl, UrlFault> {
         return fault("can hold no password", "leave the password out");
     }
     let full = Zeroizing::new(String::from(url));
-    Ok(RedisUrl::new(&full, format!("redis://{host}:{port}/{database}")))
+    Ok(RedisUrl::new(&full, format!("{scheme}://{host}:{port}/{database}")))
 }
 
 fn unix_url(mut url: Url, parts: &RedisParts<'_>) -> Result<RedisUrl, UrlFault> {
@@ -149,6 +163,7 @@ mod tests {
         for (url, username, password, shown) in [
             ("redis://cache:6380/2", Some("dec:ant"), Some(secret), "redis://cache:6380/2"),
             ("redis://cache", None, Some(secret), "redis://cache:6379/0"),
+            ("rediss://cache/1", None, Some(secret), "rediss://cache:6379/1"),
             ("redis://:p%40ss%2Fw%C3%B6rd%3F&+%25%20@[::1]/1", None, None, "redis://[::1]:6379/1"),
             ("unix:///run/redis.sock", Some("dec:ant"), Some(secret), "unix:///run/redis.sock?db=0"),
             ("unix:///run/redis.sock?db=3", None, Some(secret), "unix:///run/redis.sock?db=3"),
@@ -156,7 +171,8 @@ mod tests {
             let made = redis_url(&parts(url, username, password)).unwrap();
             assert_eq!(made.to_string(), shown);
             assert!(!format!("{made:?}").contains("rd"), "{made:?}");
-            let info = redis::IntoConnectionInfo::into_connection_info(made.expose()).unwrap();
+            let plain = made.expose().replacen("rediss:", "redis:", 1);
+            let info = redis::IntoConnectionInfo::into_connection_info(plain.as_str()).unwrap();
             assert_eq!(info.redis_settings().password(), Some(secret), "{url}");
             assert_eq!(info.redis_settings().username(), username, "{url}");
         }
@@ -167,7 +183,7 @@ mod tests {
         for url in [
             "cache:6379",
             "hunter2",
-            "rediss://:hunter2@cache/",
+            "rediss://:hunter2@cache/#insecure",
             "http://:hunter2@cache/",
             "redis:///0",
             "redis://:hunter2@cache/zero",
@@ -183,6 +199,21 @@ mod tests {
         assert!(redis_url(&parts("redis://:a@cache/", None, Some("b"))).is_err());
         let in_file = RedisParts { credentials_allowed: false, ..parts("unix:///s?pass=a", None, None) };
         assert!(redis_url(&in_file).is_err());
+    }
+
+    #[test]
+    fn sentinels_are_hosts_and_ports_and_nothing_else() {
+        for (text, host, port) in [
+            ("10.0.0.1:26380", "10.0.0.1", 26_380),
+            ("sentinel.example", "sentinel.example", 7),
+            ("[::1]:1", "::1", 1),
+            ("[::1]", "::1", 7),
+        ] {
+            assert_eq!(host_and_port(text, 7), Some((host.to_owned(), port)), "{text}");
+        }
+        for text in ["", ":1", "redis://a:1", "a:b", "u@a:1", "a:1/0", "a:1?x", "a:99999", "a b"] {
+            assert_eq!(host_and_port(text, 7), None, "{text}");
+        }
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl FileStore {
         self.file.history()
     }
 
+    /// The same, beside the runtime.
+    pub async fn read_history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
+        self.on_disk(RecordFile::history).await
+    }
+
     /// Another version of the phase: durable, and then told in the history. With an error nothing has begun; that the line alone could
     /// not be written is none: [`FileStore::catch_up`] writes it, and no further move begins before it has.
     pub async fn begin(&self, next: PhaseRecord) -> Result<(), RecordFault> {
@@ -65,10 +70,10 @@ impl FileStore {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn on_disk(
+    async fn on_disk<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&RecordFile) -> Result<(), RecordFault> + Send + 'static,
-    ) -> Result<(), RecordFault> {
+        work: impl FnOnce(&RecordFile) -> Result<T, RecordFault> + Send + 'static,
+    ) -> Result<T, RecordFault> {
         let file = self.file.clone();
         let done = tokio::task::spawn_blocking(move || work(&file)).await;
         done.unwrap_or_else(|ended| Err(self.file.unwritten(std::io::Error::other(ended))))

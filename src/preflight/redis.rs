@@ -7,7 +7,7 @@ use crate::{
     protocol::Fence,
     tier::{
         redis::{
-            RedisFailure, RedisUrl, Shard,
+            RedisFailure, Shard, Target,
             value::{as_array, as_bytes, element, into_bytes},
         },
         shards::ShardMap,
@@ -25,13 +25,13 @@ const PROXY: &str = "decant runs scripts over several names, which proxies such 
 
 pub(super) async fn probe(stash: &StashConfig, config: &ShardConfig) -> Vec<Finding> {
     let mut findings = Findings::of(&stash.name, format!("redis {}", config.name));
-    match RedisUrl::parse(config.url.expose()) {
-        Ok(url) => {
-            let shard = Shard::new(&config.name, url, &stash.name);
+    match Target::of(config) {
+        Ok(target) => {
+            let shard = Shard::new(&config.name, target, &stash.name);
             ask(stash, &shard, &mut findings).await;
             shard.close();
         }
-        Err(fault) => findings.fail("connects", fault.to_string(), "correct redis.url"),
+        Err(fault) => findings.fail("connects", fault.to_string(), "correct the redis settings of this shard"),
     }
     findings.list
 }
@@ -129,12 +129,35 @@ async fn fence(stash: &StashConfig, config: &RedisConfig, shard: &Shard, finding
 fn todo(why: &str) -> &'static str {
     match why {
         _ if why.contains("NOAUTH") => "this Redis wants a password: set redis.password_file",
+        // It tells what each Sentinel answered, which can be any of those below.
+        _ if why.contains("no Sentinel names") => {
+            "see that the Sentinels run and watch this name, and correct sentinels, master or sentinel_password_file"
+        }
         _ if why.contains("WRONGPASS") || why.contains("authentication") => {
             "user or password are wrong: correct the URL's user and redis.password_file"
         }
+        _ if why.contains("wrong number of arguments for 'auth'") => {
+            "this Redis is older than 6 and has no users: leave username out"
+        }
+        _ if why.contains("NotValidForName") || why.contains("not valid for name") => {
+            "the certificate names another host: set tls_name to the name in it, or connect to that name"
+        }
+        _ if why.contains("invalid peer certificate") => "set ca_file to what signed Redis's certificate",
+        _ if why.contains("received fatal alert") => {
+            "Redis refuses decant's certificate, or wants one: set client_cert_file and client_key_file to what it takes"
+        }
+        _ if why.contains("corrupt message") => "this port speaks no TLS: use redis://, or name the TLS port",
+        _ if why.contains("it is a replica") => {
+            "see which primary the Sentinels name: SENTINEL GET-MASTER-ADDR-BY-NAME"
+        }
+        // A Redis without TLS waits for the end of the line that it takes the greeting for.
+        _ if why.contains("no answer within") => {
+            "see that Redis answers at this host and port and, where TLS is spoken, that it is Redis's TLS port"
+        }
         _ if why.contains("LOADING") => "Redis is loading its data: try again when it has",
         _ if why.contains("reset") || why.contains("closed") => {
-            "something closes the connection at once: is it Redis and no proxy, and may this host use it (bind, protected-mode)?"
+            "something closes the connection at once: is it Redis and no proxy, does the port want TLS (rediss://), and may \
+             this host use it (bind, protected-mode)?"
         }
         _ => "start Redis, or correct the host and port of redis.url",
     }

@@ -84,9 +84,9 @@ pub async fn look_many<W: World>(site: &Site<W>, keys: &[Key]) -> Vec<Looked> {
 ///
 /// # Errors
 /// Why nobody knows.
-pub async fn is_held<W: World>(site: &Site<W>, key: &Key, body: &Bytes) -> Result<bool, String> {
+pub async fn is_held<W: World>(site: &Site<W>, key: &Key, is_same: impl FnOnce(&[u8]) -> bool) -> Result<bool, String> {
     match site.world.kask_get(key, site.world.now() + site.settings.budget).await {
-        KaskGot::Hit(held) => Ok(held == *body),
+        KaskGot::Hit(held) => Ok(is_same(&held)),
         KaskGot::Miss => Ok(false),
         KaskGot::Error(why) => Err(why),
     }

@@ -4,9 +4,13 @@
 //! connection is up calls are turned away at once, apart from those that find the very first attempt, or the one after a
 //! connection that had lived well, under way: they wait for it within their deadline. A Redis that takes connections and says nothing
 //! would cost each call its whole deadline; there a breaker turns them away as soon as a few have waited in vain.
+mod dial;
 mod life;
 mod link;
 mod script;
+mod sentinel;
+mod target;
+mod tls;
 mod url;
 pub mod value;
 
@@ -19,6 +23,8 @@ pub use script::Script;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, future::Future, time::Duration};
+pub use target::{Target, TargetFault};
+pub use tls::TlsFault;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +38,8 @@ const DETAIL_CHARS_MAX: usize = 200;
 /// than this silence, and a probe comes with every look at the outbox.
 const AWAY: Rules =
     Rules { subjects: 3, subjects_if_mixed: 3, silence: Duration::from_millis(300), wait: Duration::from_millis(100) };
+/// Why a connection was given up.
+const REPLICA: &str = "it is a replica now, and takes no writes";
 /// The metric labels of [`RedisFailure`], and of success.
 const OUTCOMES: [&str; 5] = ["ok", "refused", "timeout", "away", "lost"];
 
@@ -64,7 +72,7 @@ impl RedisFailure {
 pub struct Shard {
     /// The name in the config.
     pub name: String,
-    url: RedisUrl,
+    target: Target,
     stash: String,
     state: Arc<watch::Sender<State>>,
     /// Ends the keeper of the connection; `None` while closed.
@@ -81,17 +89,17 @@ pub struct Shard {
 
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Shard").field("name", &self.name).field("target", &self.target).finish_non_exhaustive()
     }
 }
 
 impl Shard {
     /// A shard without a connection: call [`Shard::open`]. `stash` is a metric label.
-    pub fn new(name: &str, url: RedisUrl, stash: &str) -> Shard {
+    pub fn new(name: &str, target: impl Into<Target>, stash: &str) -> Shard {
         let of = |op| OpMetrics::new(stash, "redis", op, &OUTCOMES);
         Shard {
             name: name.to_owned(),
-            url,
+            target: target.into(),
             stash: stash.to_owned(),
             state: Arc::new(watch::Sender::new(State::Closed)),
             keeper: Mutex::default(),
@@ -110,8 +118,8 @@ impl Shard {
         if keeper.is_none() {
             let closed = CancellationToken::new();
             self.state.send_replace(State::Connecting);
-            let (name, url, state) = (self.name.clone(), self.url.clone(), self.state.clone());
-            tokio::spawn(link::keep(name, url, state, self.breaker.clone(), closed.clone()));
+            let (name, target, state) = (self.name.clone(), self.target.clone(), self.state.clone());
+            tokio::spawn(link::keep(name, target, state, self.breaker.clone(), closed.clone()));
             *keeper = Some(closed);
         }
     }
@@ -165,9 +173,13 @@ impl Shard {
         timeout_at(deadline, state.wait_for(until)).await.is_ok_and(|seen| seen.is_ok())
     }
 
-    /// Where it is, without credentials.
+    /// Where it is, without credentials; of a primary that Sentinels name, also where that was found.
     pub fn address(&self) -> String {
-        self.url.address()
+        let address = self.target.address();
+        match self.state.borrow().live() {
+            Some(link) if self.target.is_by_sentinels() => format!("{address} at {}", link.socket),
+            _ => address,
+        }
     }
 
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
@@ -303,6 +315,7 @@ impl Shard {
         send: impl FnOnce(MultiplexedConnection) -> F,
     ) -> Result<T, RedisFailure>
     where
+        T: Reply,
         F: Future<Output = Result<T, RedisError>>,
     {
         let away = |detail: &str| RedisFailure::Away { detail: detail.to_owned() };
@@ -325,6 +338,9 @@ impl Shard {
         let ended = match timeout_at(deadline, send(link.connection.clone())).await {
             Ok(Ok(value)) => {
                 waiting.answered();
+                if value.refuses_as_replica() {
+                    link.give_up(REPLICA);
+                }
                 Ok(value)
             }
             // The crate gives error replies as values, except for a transaction that Redis refused.
@@ -387,6 +403,26 @@ impl Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// What comes back for a call.
+trait Reply {
+    /// The server was a primary, and is none any more: it has been replaced, and another connection may find by whom.
+    fn refuses_as_replica(&self) -> bool;
+}
+
+impl Reply for Value {
+    fn refuses_as_replica(&self) -> bool {
+        // Before Redis 7 a script's error is told inside another.
+        let inside = |text: Option<&str>| text.is_some_and(|text| text.contains("-READONLY "));
+        matches!(self, Value::ServerError(error) if error.code() == "READONLY" || inside(error.details()))
+    }
+}
+
+impl Reply for Vec<Value> {
+    fn refuses_as_replica(&self) -> bool {
+        self.iter().any(Reply::refuses_as_replica)
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod admin;
 mod alone;
+mod backfill;
 mod bad_input;
 mod breakers;
 mod cli_config;
@@ -27,11 +28,13 @@ mod php_differential;
 mod redis_server;
 mod scan;
 mod scripts;
+mod sentinel;
 mod shards;
 mod simulation;
 mod stops;
 mod support;
 mod tier_kask;
 mod tier_redis;
+mod tls;
 mod verify;
 mod whole;

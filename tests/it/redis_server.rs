@@ -145,7 +145,7 @@ fn log_of(dir: &TempDir) -> String {
 }
 
 /// A port that nobody listens on now and that no other server of this process is given. Each test process begins elsewhere.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let begin = std::process::id() as u16;
     loop {

@@ -190,9 +190,6 @@ async fn refusals_name_their_code_and_change_nothing() {
     assert_eq!(code(shard.script(&SEVERAL, &[b"k"], &[b"w"], soon()).await), "OOM");
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").exec(&mut server.client()).unwrap();
     assert_eq!(value::into_bytes(shard.command(cmd("GET").arg("k").take(), soon()).await.unwrap()), Ok(b"v".to_vec()));
-
-    redis::cmd("REPLICAOF").arg("127.0.0.1").arg("1").exec(&mut server.client()).unwrap();
-    assert_eq!(code(shard.command(cmd("SET").arg("k").arg("w").take(), soon()).await), "READONLY");
     assert!(shard.is_up(), "refusals say nothing against the connection");
 }
 
@@ -408,4 +405,25 @@ async fn assert_backs_off(url_end: &str, accepted: &mut mpsc::UnboundedReceiver<
     let gaps: Vec<u128> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
     // 50, 100, 200, 400 ms, each less up to half of it.
     assert!(gaps.iter().zip([24, 49, 99, 199]).all(|(gap, least)| *gap >= least), "{gaps:?}");
+}
+
+/// A primary that was replaced refuses the first write: the connection is given up, and made again where there is a primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_became_a_replica_is_let_go_of() {
+    let (server, other) = (RedisServer::start(), RedisServer::start());
+    let shard = up(&server.url()).await;
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(other.port).exec(&mut server.client()).unwrap();
+    let write = async || shard.script(&SEVERAL, &[b"k"], &[b"v"], soon()).await;
+    // Until the change has gone through, and then at once.
+    let refused = loop {
+        match write().await {
+            Ok(_) => {}
+            Err(failure) => break failure,
+        }
+    };
+    assert!(refused.to_string().contains("READONLY"), "{refused}");
+    assert!(shard.wait_down(soon()).await);
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut server.client()).unwrap();
+    assert!(shard.wait_up(soon()).await, "{:?}", shard.why_down());
+    write().await.unwrap();
 }

@@ -33,6 +33,8 @@ pub struct Setup {
     pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
+    /// `None`: beside the configuration.
+    pub state_dir: Option<std::path::PathBuf>,
     pub phase: &'static str,
     pub serialization: &'static str,
     pub hmac_key: Option<String>,
@@ -56,6 +58,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase,
             serialization: "json",
             hmac_key: None,
@@ -76,6 +79,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase: "kask-only",
             serialization: "json",
             hmac_key: None,
@@ -125,7 +129,7 @@ impl Setup {
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[limits]\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
-            dir.path().join("state").display(),
+            self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
             self.limits,
             self.phase,
@@ -259,6 +263,33 @@ impl Whole {
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         let raw = self.admin_send("PUT", "/v1/stashes/echoseen/phase", &body.to_string());
         (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
+    }
+
+    /// Copies everything to Kask and compares it, as the step to `redis-standby` wants it done.
+    pub fn copy_and_compare(&self) {
+        self.copy();
+        let report = self.compare();
+        assert_eq!(report["complete"], true, "{report:#}");
+    }
+
+    pub fn copy(&self) {
+        let path = "/v1/stashes/echoseen/backfill";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 201, "{}", begun.text());
+        wait_until("the backfill has finished", || self.admin_get(path)["state"] == "finished");
+    }
+
+    /// The report.
+    pub fn compare(&self) -> Value {
+        let path = "/v1/stashes/echoseen/verify";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 202, "{}", begun.text());
+        let mut view = Value::Null;
+        wait_until("verify has ended", || {
+            view = self.admin_get(path);
+            view["running"].is_null()
+        });
+        view["report"].take()
     }
 
     /// Moves, and waits until the move has settled.

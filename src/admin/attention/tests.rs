@@ -29,8 +29,20 @@ fn well(phase: Phase) -> StashView {
         record: Some(serde_json::from_value(record).unwrap()),
         attention: Vec::new(),
         figures: StashFigures { redis_in_use: true, kask_up: true, shards: vec![shard], ..StashFigures::default() },
+        backfill: None,
         verify: Brief::default(),
     }
+}
+
+fn backfill(state: &str, failed: u64, waits_for: Option<&str>) -> Option<RunView> {
+    let run = serde_json::json!({
+        "state": state, "why": null, "by": "me", "begun_unix_ms": 1, "changed_unix_ms": 2, "phase": "kask-first", "version": 3,
+        "filters": {}, "limits": { "keys_per_s": 0, "bytes_per_s": 0 }, "share": 0.5, "left_s": null, "keys_per_s": 0.0,
+        "bytes_per_s": 0.0, "held_by": { "what": "kask", "why": waits_for }, "braked_to": null, "keys": { "failed": failed },
+        "not_moved": failed, "reasons": {}, "bytes": 0, "walked": {}, "ages": {}, "shards": [], "listed": 0, "unlisted": 0,
+        "complete": null
+    });
+    Some(serde_json::from_value(run).unwrap())
 }
 
 /// What is told after `change`, as `bad: …` or `warn: …`.
@@ -118,4 +130,16 @@ fn the_worst_comes_first() {
         s.figures.kask_up = false;
     };
     assert_eq!(told(Phase::KaskFirst, both)[0], "Bad: Kask does not answer");
+}
+
+#[test]
+fn a_backfill_is_told_of_where_it_needs_somebody() {
+    let of = |state, failed, waits| told(Phase::KaskFirst, |s| s.backfill = backfill(state, failed, waits));
+    for (state, failed) in [("running", 1), ("finished", 0), ("cancelled", 1)] {
+        assert!(of(state, failed, None).is_empty(), "{state}");
+    }
+    assert_eq!(of("running", 0, Some("it does not answer")), ["Warn: the backfill waits for kask"]);
+    assert_eq!(of("paused", 0, None), ["Warn: the backfill is paused"]);
+    assert_eq!(of("void", 0, None), ["Warn: what the backfill has copied counts no more"]);
+    assert_eq!(of("finished", 3, None), ["Warn: the backfill left 3 keys for which a tier had failed"]);
 }

@@ -43,11 +43,10 @@ impl Mover {
         if let KaskRead::Error(why) = site.world.kask.get_all_the_same(&probe, Instant::now() + PROBE_TIMEOUT).await {
             figures.kask_fails = Some(why.to_string());
         }
-        let wanted = matches!(
-            (record.phase, request.to),
-            (Phase::RedisOnly, Phase::DualWrite) | (Phase::KaskFirst, Phase::RedisStandby)
-        );
-        if !wanted {
+        if (record.phase, request.to) == (Phase::KaskFirst, Phase::RedisStandby) {
+            self.look_up_proofs(&mut figures).await?;
+        }
+        if (record.phase, request.to) != (Phase::RedisOnly, Phase::DualWrite) {
             return Ok(figures);
         }
         if !figures.shards_away.is_empty() || figures.kask_fails.is_some() {
@@ -56,11 +55,19 @@ impl Mover {
         }
         match sample::take(&self.stash).await {
             Ok(sample) => {
-                (figures.sampled, figures.not_in_kask, figures.in_kask) =
-                    (sample.sampled, sample.not_in_kask, sample.in_kask);
+                (figures.sampled, figures.in_kask) = (sample.sampled, sample.in_kask);
             }
             Err(why) => figures.sample_fails = Some(why),
         }
         Ok(figures)
+    }
+
+    /// What backfill and verify have shown, and the moves by which that is still worth something.
+    async fn look_up_proofs(&self, figures: &mut Figures) -> Result<(), MoveFault> {
+        let proofs = &self.stash.proofs;
+        figures.backfill = proofs.backfill.load().as_deref().cloned();
+        figures.verify = proofs.verify.load().as_deref().cloned();
+        figures.history = self.store.read_history().await?;
+        Ok(())
     }
 }

@@ -1,16 +1,17 @@
 //! One connection to one Redis: made, kept, and made again.
 
+use super::dial::{Stream, dial};
 use super::life::Life;
-use super::url::{RedisUrl, Socket};
+use super::target::{Place, Target};
+use super::url::Socket;
+use super::{sentinel, value};
 use crate::tier::breaker::LiveBreaker;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{io, time::Duration};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,9 +50,12 @@ impl State {
 /// A connection that works, as far as is known.
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
+    /// Where it leads, which the Sentinels decided.
+    pub(super) socket: Socket,
     life: Mutex<Life>,
-    /// Cancelled when the connection is found dead.
+    /// Cancelled when the connection is not to be used any more.
     stop: CancellationToken,
+    why_stopped: OnceLock<&'static str>,
 }
 
 /// A request under way; counts as given up if it is dropped before [`Waiting::answered`].
@@ -64,6 +68,12 @@ impl Link {
     pub(super) fn waiting(&self) -> Waiting<'_> {
         self.life().sent(Instant::now());
         Waiting { link: self, answered: false }
+    }
+
+    /// It is of no more use; the next one may be.
+    pub(super) fn give_up(&self, why: &'static str) {
+        let _ = self.why_stopped.set(why);
+        self.stop.cancel();
     }
 
     // A std mutex: it is held for a few instructions, never across an await.
@@ -82,17 +92,17 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.answered && self.link.life().gave_up(Instant::now()) {
-            self.link.stop.cancel();
+            self.link.give_up("requests went unanswered");
         }
     }
 }
 
-type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps a connection to `url` until `closed` is cancelled. `shard` is for the log; the breaker learns of every greeting.
+/// Keeps a connection to `target` until `closed` is cancelled. `shard` is for the log; the breaker learns of every greeting.
 pub(super) async fn keep(
     shard: String,
-    url: RedisUrl,
+    target: Target,
     state: Arc<watch::Sender<State>>,
     breaker: Arc<LiveBreaker>,
     closed: CancellationToken,
@@ -100,24 +110,24 @@ pub(super) async fn keep(
     let keeping = async {
         let mut failures: u32 = 0;
         loop {
-            match timeout(CONNECT_TIMEOUT, connect(&url)).await.unwrap_or_else(|_| Err(timed_out())) {
-                Ok((connection, driver)) => {
+            match timeout(CONNECT_TIMEOUT, connect(&target)).await.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(connected) => {
                     if failures > 0 {
-                        tracing::info!(shard, address = %url, failures, "Redis answers again");
+                        tracing::info!(shard, address = %target, failures, "Redis answers again");
                     }
                     breaker.answered();
                     let born = Instant::now();
-                    let ended = run(&state, &closed, connection, driver).await;
+                    let ended = run(&state, &closed, &target, connected).await;
                     let lived_well = born.elapsed() >= LIVED_WELL;
                     failures = if lived_well { 0 } else { failures.saturating_add(1) };
-                    tracing::warn!(shard, address = %url, "the connection to Redis ended: {ended}");
+                    tracing::warn!(shard, address = %target, "the connection to Redis ended: {ended}");
                     let next = if lived_well { State::Connecting } else { State::Down(ended.into()) };
                     set(&state, &closed, next);
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     if failures == 1 {
-                        tracing::warn!(shard, address = %url, "Redis cannot be reached: {error}; trying again and again");
+                        tracing::warn!(shard, address = %target, "Redis cannot be reached: {error}; trying again and again");
                     }
                     set(&state, &closed, State::Down(error.to_string().into()));
                 }
@@ -135,16 +145,22 @@ pub(super) async fn keep(
 async fn run(
     state: &watch::Sender<State>,
     closed: &CancellationToken,
-    connection: MultiplexedConnection,
-    driver: Driver,
+    target: &Target,
+    Connected { connection, driver, socket }: Connected,
 ) -> &'static str {
     let stop = CancellationToken::new();
-    let link = Link { connection, life: Mutex::default(), stop: stop.clone() };
-    set(state, closed, State::Up(Arc::new(link)));
+    let sentinels = match (&target.place, &socket) {
+        (Place::Sentinels(sentinels), Socket::Tcp(host, port)) => Some((sentinels, (host.clone(), *port))),
+        _ => None,
+    };
+    let link = Link { connection, socket, life: Mutex::default(), stop: stop.clone(), why_stopped: OnceLock::new() };
+    let link = Arc::new(link);
+    set(state, closed, State::Up(link.clone()));
     // Dropping the driver drops what was not written yet, and ends every request under way.
     tokio::select! {
         () = driver => "closed by the other side",
-        () = stop.cancelled() => "requests went unanswered",
+        () = stop.cancelled() => link.why_stopped.get().unwrap_or(&"given up"),
+        () = sentinel::replaced(sentinels.as_ref().map(|(all, now)| (*all, now))) => "the Sentinels name another primary",
     }
 }
 
@@ -159,26 +175,55 @@ fn set(state: &watch::Sender<State>, closed: &CancellationToken, next: State) {
     });
 }
 
-async fn connect(url: &RedisUrl) -> Result<(MultiplexedConnection, Driver), RedisError> {
-    let (mut connection, mut driver) = match &url.socket {
-        Socket::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            handshake(&url.hello, stream).await?
-        }
-        Socket::Unix(path) => handshake(&url.hello, UnixStream::connect(path).await?).await?,
-    };
-    tokio::select! {
-        greeted = greet(&mut connection) => greeted?,
-        () = &mut driver => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-    }
-    Ok((connection, driver))
+/// A connection that has been greeted, and where it leads.
+struct Connected {
+    connection: MultiplexedConnection,
+    driver: Driver,
+    socket: Socket,
 }
 
-/// AUTH where the URL has a password, SELECT where its database is not 0, and nothing else.
-async fn handshake(
+async fn connect(target: &Target) -> Result<Connected, RedisError> {
+    let (stream, socket) = dial(target).await?;
+    let (mut connection, mut driver) = handshake(&target.hello, stream).await?;
+    greeted(&target.place, &mut connection, &mut driver).await?;
+    Ok(Connected { connection, driver, socket })
+}
+
+async fn greeted(place: &Place, connection: &mut MultiplexedConnection, driver: &mut Driver) -> Result<(), RedisError> {
+    let mut greeting = pin!(async {
+        greet(connection).await?;
+        // The Sentinels may not have noticed yet what they name, or it may have been told only a moment ago.
+        match place {
+            Place::Sentinels(_) => is_primary(connection).await,
+            Place::Fixed(_) => Ok(()),
+        }
+    });
+    // The greeting goes first: a driver that ends hands what it met to the requests that it has, a TLS alert for instance.
+    tokio::select! {
+        biased;
+        greeted = &mut greeting => return greeted,
+        () = &mut *driver => {}
+    }
+    *driver = Box::pin(async {});
+    Err(greeting.await.err().unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset).into()))
+}
+
+/// An error where it is a replica.
+async fn is_primary(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let mut info = redis::cmd("INFO");
+    info.arg("replication");
+    let told = connection.send_packed_command(&info).await?.extract_error()?;
+    let text = value::into_bytes(told).unwrap_or_default();
+    match text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"role:master") {
+        true => Ok(()),
+        false => Err(io::Error::other("it is a replica, and the Sentinels name no other yet").into()),
+    }
+}
+
+/// AUTH where there is a password, SELECT where the database is not 0, and nothing else.
+pub(super) async fn handshake(
     hello: &RedisConnectionInfo,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Box<dyn Stream>,
 ) -> Result<(MultiplexedConnection, Driver), RedisError> {
     // Deadlines are the callers'; the connection has none of its own.
     let config = AsyncConnectionConfig::new()

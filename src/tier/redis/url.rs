@@ -8,11 +8,11 @@ use std::{fmt, path::PathBuf};
 pub enum RedisUrlFault {
     #[error("this is no Redis URL; write redis://[USER:PASSWORD@]HOST:PORT/DB or unix:///PATH?db=DB&pass=PASSWORD")]
     NotRedis,
-    #[error("TLS (rediss://) is not spoken here; let a local TLS proxy do it, or use redis://")]
+    #[error("rediss:// is more than a URL tells: whom to trust belongs to it")]
     Tls,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Socket {
     Tcp(String, u16),
     Unix(PathBuf),
@@ -49,14 +49,19 @@ impl RedisUrl {
     }
 }
 
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Socket::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Socket::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Socket::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let db = self.hello.db();
-        match &self.socket {
-            Socket::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}/{db}"),
-            Socket::Tcp(host, port) => write!(f, "{host}:{port}/{db}"),
-            Socket::Unix(path) => write!(f, "unix:{}/{db}", path.display()),
-        }
+        write!(f, "{}/{}", self.socket, self.hello.db())
     }
 }
 

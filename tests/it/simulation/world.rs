@@ -479,7 +479,7 @@ pub async fn backfill_on(site: Arc<Site<SimWorld>>, keys: Vec<Key>) {
     let mut lacking = Vec::new();
     for (key, looked) in keys.iter().zip(look_many(&site, &keys).await) {
         if let Looked::Body(body) = looked
-            && is_held(&site, key, &body).await != Ok(true)
+            && is_held(&site, key, |held| held == body).await != Ok(true)
         {
             lacking.push(key.clone());
         }
