@@ -130,3 +130,15 @@ free_port() {
     done
     die "no free port was found between 20000 and 29999 in $try tries"
 }
+
+# Builds the fault bench, and runs the one test of it that is named. Says `$2` first; dies with `$3` where the test fails.
+run_bench_test() {
+    local status=0
+    say "building the bench ($(rustc --version))"
+    cargo test --locked --test it --no-run
+    say "$2"
+    # What the servers log is not what this is about.
+    cargo test --locked --quiet --test it "$1" -- --exact --nocapture 2>&1 |
+        grep --line-buffered -v -e '^decant: ' -e 'decant::kask_server::file' || status="${PIPESTATUS[0]}"
+    [ "$status" -eq 0 ] || die "$3"
+}

@@ -12,6 +12,7 @@ mod next;
 mod outbox;
 mod problem;
 mod route;
+mod shards;
 mod status;
 mod verify;
 pub mod views;
@@ -149,6 +150,13 @@ impl Inner {
                 }
                 let verdict = if route.deletes { Verdict::Drop } else { Verdict::Retry };
                 json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
+            }
+            Resource::Shards(_) => json(StatusCode::OK, &shards::view(mover()?.stash())),
+            Resource::Loss(_, shard) => {
+                let mover = mover()?.clone();
+                gate::is_json(head)?;
+                let asked = self.body(body).await?;
+                json(StatusCode::OK, &shards::accept_loss(mover.stash(), shard, &asked).await?)
             }
             Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
             Resource::Outbox(_) => json(StatusCode::OK, &outbox::view(mover()?.stash(), wants_keys(head)).await),

@@ -12,6 +12,7 @@ use crate::{
     http::{Room, serve},
     kask_server,
     phase::file::RecordFault,
+    stash::memory::MemoryFault,
     tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
     verify::Verifier,
 };
@@ -42,6 +43,8 @@ pub enum StartFault {
     RedisMissing { stash: String, phase: crate::phase::Phase },
     #[error("stash \"{stash}\": the thread of its journal cannot be started: {source}; are threads limited?")]
     Journal { stash: String, source: io::Error },
+    #[error("stash \"{stash}\": {fault}")]
+    Memory { stash: String, fault: MemoryFault },
     #[error(transparent)]
     Mounts(#[from] SameBaseUri),
 }

@@ -14,6 +14,7 @@ mod outbox;
 mod output;
 mod phase;
 mod serve;
+mod shard;
 mod status;
 mod text;
 mod verify;
@@ -99,6 +100,8 @@ pub enum Command {
     Backfill(backfill::BackfillArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
+    /// The Redis shards: show them, accept that one lost writes
+    Shard(shard::ShardArgs),
     /// Compare the tiers key by key, and say whether everything arrived
     Verify(verify::VerifyArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
@@ -158,6 +161,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
         Command::Backfill(args) => backfill::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
+        Command::Shard(args) => shard::run(&cli.global, args, &mut output),
         Command::Verify(args) => verify::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),

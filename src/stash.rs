@@ -6,6 +6,7 @@ mod figures;
 pub mod inspect;
 pub mod load;
 mod looker;
+pub mod memory;
 mod metrics;
 pub mod mover;
 mod neighbours;
@@ -19,7 +20,7 @@ mod watch_traffic;
 
 use crate::{
     codec::key::Key,
-    config::{OnTierFailure, Replication, StashConfig},
+    config::{AfterLoss, OnTierFailure, Replication, StashConfig},
     dialect::{Answer, AnswerFuture, Context, KeyValue, Operation, Verb},
     phase::proof::{BackfillProof, VerifyProof},
     protocol::{
@@ -33,16 +34,17 @@ use crate::{
 pub use alone::Alone;
 use alone::LoneWrite;
 use arc_swap::ArcSwapOption;
-pub use figures::{ShardFigures, StashFigures};
+pub use figures::{ShardFigures, StashFigures, SuspectFigures};
 use load::Load;
 pub use looker::{Seen, ShardView};
+use memory::Memory;
 use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
 use neighbours::Heard;
 pub use neighbours::Neighbour;
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -95,6 +97,8 @@ pub struct Stash {
     tasks: TaskTracker,
     look_every: Duration,
     redis_timeout: Duration,
+    /// What was seen of the shards, on disk.
+    memory: OnceLock<Arc<Mutex<Memory>>>,
     default_ttl_s: u64,
 }
 
@@ -143,6 +147,7 @@ impl Stash {
             places_max: parts.places_max,
             tasks: parts.tasks,
             look_every: config.outbox.look_every,
+            memory: OnceLock::new(),
             redis_timeout: config.redis.as_ref().map_or(Duration::from_millis(400), |redis| redis.timeout),
             default_ttl_s: config.default_ttl_s,
         })
@@ -259,5 +264,6 @@ fn settings(config: &StashConfig) -> Settings {
         answer_before_copy: config.replication == Replication::Async,
         fail_on_tier_failure: config.on_tier_failure == OnTierFailure::Fail,
         repairs_max: REPAIRS_MAX,
+        hold_doubtful: config.redis.as_ref().is_some_and(|redis| redis.after_loss == AfterLoss::Hold),
     }
 }

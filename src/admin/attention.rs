@@ -56,6 +56,13 @@ pub(super) fn attention(stash: &StashView, now_unix_ms: u64) -> Vec<Attention> {
     if figures.redis_in_use {
         let moving = stash.record.as_ref().is_some_and(|record| record.state == State::Moving);
         figures.shards.iter().for_each(|shard| of_shard(shard, moving, &mut list));
+        let evicted: u64 = figures.shards.iter().map(|shard| shard.evicted).sum();
+        if evicted > 0 && stash.record.as_ref().is_some_and(|record| record.phase == Phase::KaskFirst) {
+            list.push(warn(
+                format!("Redis has evicted {evicted} keys since kask-first began"),
+                "Kask has them; going back to dual-write, which reads Redis alone, would miss them",
+            ));
+        }
     }
     of_kask(figures, stash.record.as_ref().map(|record| record.phase), &mut list);
     let damaged: u64 = figures.shards.iter().filter_map(|shard| shard.damaged).sum();
@@ -149,6 +156,18 @@ fn of_shard(shard: &ShardFigures, moving: bool, list: &mut Vec<Attention>) {
             "it is not asked but for probes, until one of them is answered",
         ));
         return;
+    }
+    if let Some(suspect) = &shard.suspect {
+        list.push(bad(
+            format!("Redis {name} came back without acknowledged writes at {}: {}", suspect.since, suspect.extent()),
+            "nothing is copied from what it held before, and moves wait: compare keys (decant inspect), then decant shard accept-loss",
+        ));
+    }
+    if let Some(since) = &shard.mirror_lost_since {
+        list.push(warn(
+            format!("Redis {name} lost writes of the mirror, accepted at {since}"),
+            "going back would lose them",
+        ));
     }
     if let Some(ms) = shard.seen_ms_ago.filter(|ms| *ms >= UNSEEN_MS) {
         list.push(warn(

@@ -47,12 +47,8 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
              send {{\"to\": PHASE, \"reason\": TEXT}} and, as wanted, from, by, force, dry_run, kask_emptied"
         ))
     })?;
-    let by = body.by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned());
-    for (name, text, chars_max) in [("reason", &body.reason, REASON_CHARS_MAX), ("by", &by, BY_CHARS_MAX)] {
-        if text.chars().count() > chars_max || text.chars().any(char::is_control) {
-            return Err(bad(format!("\"{name}\" is one line of at most {chars_max} characters")));
-        }
-    }
+    let by = who(body.by);
+    one_line(&body.reason, &by)?;
     if body.reason.trim().is_empty() && !body.dry_run {
         return Err(bad(MoveFault::NoReason.to_string()));
     }
@@ -65,6 +61,22 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
         dry_run: body.dry_run,
         kask_emptied: body.kask_emptied,
     })
+}
+
+/// Who did it, for those who read of it later.
+pub(super) fn who(by: Option<String>) -> String {
+    by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned())
+}
+
+/// What stays for others to read must be readable.
+pub(super) fn one_line(reason: &str, by: &str) -> Result<(), Problem> {
+    for (name, text, chars_max) in [("reason", reason, REASON_CHARS_MAX), ("by", by, BY_CHARS_MAX)] {
+        if text.chars().count() > chars_max || text.chars().any(char::is_control) {
+            let detail = format!("\"{name}\" is one line of at most {chars_max} characters");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn phase(name: &str) -> Result<Phase, Problem> {

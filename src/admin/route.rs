@@ -22,6 +22,9 @@ pub(super) enum Resource<'a> {
     Outbox(&'a str),
     Backfill(&'a str),
     Traffic(&'a str),
+    Shards(&'a str),
+    /// A shard whose loss of writes an operator accepts, by its name.
+    Loss(&'a str, &'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
     Verify(&'a str),
@@ -45,6 +48,8 @@ impl<'a> Resource<'a> {
             | Resource::Next(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
+            | Resource::Shards(stash)
+            | Resource::Loss(stash, _)
             | Resource::Backfill(stash)
             | Resource::Outbox(stash)
             | Resource::Traffic(stash)
@@ -57,6 +62,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Loss(..) => "POST",
             Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
             Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
@@ -99,10 +105,16 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         "verify" => Some(Resource::Verify(stash)),
-        _ => match rest.strip_prefix("damaged/") {
-            Some(id) => Some(Resource::Damaged(stash, id)),
-            None => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
-        },
+        "shards" => Some(Resource::Shards(stash)),
+        _ => {
+            if let Some(id) = rest.strip_prefix("damaged/") {
+                return Some(Resource::Damaged(stash, id));
+            }
+            if let Some(shard) = rest.strip_prefix("shards/") {
+                return Some(Resource::Loss(stash, shard.strip_suffix("/accept-loss")?));
+            }
+            Some(Resource::Key(stash, rest.strip_prefix("keys/")?))
+        }
     }
 }
 
@@ -169,6 +181,9 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/shards", 200, 405, 405),
+            ("/v1/stashes/echoseen/shards/main/accept-loss", 405, 405, 200),
+            ("/v1/stashes/echoseen/shards/main", 404, 404, 404),
             ("/v1/stashes/echoseen/backfill", 200, 405, 200),
             ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),

@@ -10,7 +10,7 @@ use crate::{
         record::{Measured, PhaseRecord, State},
     },
     stash::{
-        StashFigures,
+        ShardFigures, StashFigures,
         traffic::{Slot, Windows},
     },
     verify,
@@ -195,6 +195,23 @@ pub struct DamagedView {
     /// `kask` or `redis`.
     pub direction: String,
     pub reason: String,
+}
+
+/// `GET /v1/stashes/{stash}/shards`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardsView {
+    pub stash: String,
+    /// `serve` or `hold`: what is done with what only a suspect shard has.
+    pub after_loss: String,
+    pub shards: Vec<ShardFigures>,
+}
+
+/// A loss of writes that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossAcceptedView {
+    pub shard: String,
+    /// When, by whom and why, as it stays with the shard.
+    pub accepted: String,
 }
 
 /// What became of a damaged intent.

@@ -11,7 +11,7 @@ use crate::{
     outbox::{Outbox, OutboxSettings},
     phase::file::RecordFile,
     protocol::{Belief, Beliefs, Fence},
-    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
+    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, memory::Memory, mover::Mover},
     tier::{
         kask::{KaskLimits, KaskTier},
         redis::{Shard, Target},
@@ -53,6 +53,10 @@ pub async fn stash(
     let tier = KaskTier::with_limits(&url, config.kask.timeout, &config.name, kask_limits)
         .map_err(|fault| StartFault::KaskUrl { stash: config.name.clone(), fault })?;
     let outbox = config.redis.as_ref().map(|redis| outbox(config, redis)).transpose()?;
+    let memory = outbox.as_ref().map(|_| memory(config, state)).transpose()?;
+    if let (Some(outbox), Some(memory)) = (&outbox, &memory) {
+        outbox.recall(&state.member, memory.known());
+    }
     let shards = outbox.as_ref().map_or(0, |outbox| outbox.shards().len());
     let metrics = Arc::new(StashMetrics::new(&config.name));
     let alone = journal(config, state, &metrics).await?;
@@ -86,7 +90,11 @@ pub async fn stash(
     if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
         return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
     }
-    let mover = Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase);
+    let stash = Stash::new(config, parts);
+    if let Some(memory) = memory {
+        stash.remember_in(memory);
+    }
+    let mover = Mover::new(stash, store, state.member.clone(), config.phase);
     let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
     Ok(Built { mover, backfill, kask })
 }
@@ -109,6 +117,9 @@ pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &Cancella
     let (healed, stop) = (stash.clone(), background.clone());
     let heal = move || healed.clone().heal_alone(stop.clone());
     tokio::spawn(keep_up("healer", stash.name.clone(), background.clone(), heal));
+    let (kept, stop) = (stash.clone(), background.clone());
+    let keep = move || kept.clone().keep_memory(stop.clone());
+    tokio::spawn(keep_up("memory", stash.name.clone(), background.clone(), keep));
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
@@ -121,6 +132,11 @@ pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &Cancella
         let watch = move || watched.clone().watch_shard(shard, stop.clone());
         tokio::spawn(keep_up("looker", stash.name.clone(), background.clone(), watch));
     }
+}
+
+/// One small file: read while nothing is served yet.
+fn memory(config: &StashConfig, state: &StateDir) -> Result<Memory, StartFault> {
+    Memory::open(&state.path, &config.name).map_err(|fault| StartFault::Memory { stash: config.name.clone(), fault })
 }
 
 async fn journal(config: &StashConfig, state: &StateDir, metrics: &StashMetrics) -> Result<Alone, StartFault> {

@@ -31,6 +31,12 @@ pub struct Figures {
     pub in_kask: u64,
     /// Why no sample could be taken, though the step needs one.
     pub sample_fails: Option<String>,
+    /// Shards that came back without acknowledged writes, or that are not known well enough to tell, each with the reason.
+    pub suspect: Vec<String>,
+    /// Keys that Redis evicted since `kask-first` began.
+    pub evicted: u64,
+    /// Shards that lost writes while Redis was a mirror, each with the time.
+    pub mirror_lost: Vec<String>,
     /// The last backfill that met every key, and the last run of verify over every key.
     pub backfill: Option<BackfillProof>,
     pub verify: Option<VerifyProof>,
@@ -57,8 +63,13 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
     if record.phase.uses_redis() && to != Phase::DualWrite || record.phase > Phase::DualWrite {
         list.push(nothing_damaged(figures));
     }
+    // To redis-only: Redis is the store already, and nothing is judged by what it holds.
+    if record.phase.uses_redis() && to != Phase::RedisOnly {
+        list.push(no_shard_suspect(figures));
+    }
     match (record.phase, to) {
         (Phase::RedisOnly, Phase::DualWrite) => list.push(kask_is_not_stale(record, figures)),
+        (Phase::KaskFirst, Phase::DualWrite) => list.push(nothing_evicted(figures)),
         (Phase::KaskFirst, Phase::RedisStandby) => {
             list.push(backfill_finished(record, figures));
             list.push(verified(record, figures));
@@ -123,6 +134,30 @@ fn nothing_damaged(figures: &Figures) -> Guard {
         ok: figures.damaged == 0,
         figure: format!("{} damaged intents", figures.damaged),
         needs: "none: a damaged intent is a key whose tiers differ for good".into(),
+    }
+}
+
+fn no_shard_suspect(figures: &Figures) -> Guard {
+    Guard {
+        name: "no_shard_suspect",
+        ok: figures.suspect.is_empty(),
+        figure: match figures.suspect.len() {
+            0 => "every shard has what it acknowledged".into(),
+            _ => figures.suspect.join("; "),
+        },
+        needs: "every shard has what it acknowledged, or an operator has accepted what it lost (decant shard accept-loss): a step on older \
+                values would make them count"
+            .into(),
+    }
+}
+
+fn nothing_evicted(figures: &Figures) -> Guard {
+    Guard {
+        name: "nothing_evicted",
+        ok: figures.evicted == 0,
+        figure: format!("{} keys evicted since kask-first began", figures.evicted),
+        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it"
+            .into(),
     }
 }
 
@@ -240,11 +275,14 @@ fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
 fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     Guard {
         name: "mirror_is_clean",
-        ok: record.mirror_unclean_since_unix_ms.is_none() && figures.written_alone.is_none(),
+        ok: record.mirror_unclean_since_unix_ms.is_none()
+            && figures.written_alone.is_none()
+            && figures.mirror_lost.is_empty(),
         figure: match (&figures.written_alone, record.mirror_unclean_since_unix_ms) {
             (Some(why), _) => why.clone(),
             (None, Some(_)) => "writes have gone past Redis".into(),
-            (None, None) => "Redis has every write".into(),
+            (None, None) if figures.mirror_lost.is_empty() => "Redis has every write".into(),
+            (None, None) => format!("Redis lost writes of the mirror: {}", figures.mirror_lost.join(", ")),
         },
         needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
     }
@@ -335,6 +373,19 @@ mod tests {
         assert_eq!(failing(&dual, Phase::RedisOnly, &damaged), ["nothing_damaged"]);
         let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(1), ..record(Phase::RedisStandby) };
         assert_eq!(failing(&unclean, Phase::KaskFirst, &fine), ["mirror_is_clean"]);
+        let suspect = Figures { suspect: vec!["main: 1 write is missing".into()], ..fine.clone() };
+        for from in Phase::ALL {
+            for to in Phase::ALL.into_iter().filter(|to| from.is_step_to(*to) && *to != Phase::RedisOnly) {
+                let blocked = failing(&record(from), to, &suspect).contains(&"no_shard_suspect");
+                assert_eq!(blocked, from != Phase::KaskOnly, "{from} {to}");
+            }
+        }
+        assert!(failing(&dual, Phase::RedisOnly, &suspect).is_empty());
+        let evicted = Figures { evicted: 1, ..fine.clone() };
+        assert_eq!(failing(&first, Phase::DualWrite, &evicted), ["nothing_evicted"]);
+        assert!(failing(&first, Phase::RedisStandby, &evicted).is_empty());
+        let lost = Figures { mirror_lost: vec!["main since today".into()], ..fine.clone() };
+        assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &lost), ["mirror_is_clean"]);
         let alone = Figures { written_alone: Some("2 keys".into()), ..fine.clone() };
         assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &alone), ["mirror_is_clean"]);
     }

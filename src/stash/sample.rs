@@ -81,7 +81,7 @@ async fn look_for(stash: &Stash, key: &Key, sample: &mut Sample) {
 async fn at_rest(stash: &Stash, key: &Key, until: Millis) -> Option<Bytes> {
     let seen = stash.site.world.read(key, &stash.site.belief().text, until).await.ok()?;
     match seen {
-        Seen { record: None, value: Stored::Body(body) } => Some(body),
+        Seen { record: None, value: Stored::Body(body), .. } => Some(body),
         _ => None,
     }
 }

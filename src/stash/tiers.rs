@@ -109,6 +109,7 @@ impl World for Tiers {
     async fn take(&self, key: &Key, fence: &str, intent: Token, until: Millis) -> Result<Taken, Refusal> {
         Ok(match self.begin_on()?.take(key, fence, intent, self.redis_until(until)).await? {
             Taken::Value { value, generation } => Taken::Value { value: self.held(value)?, generation },
+            Taken::Shown { value, doubtful } => Taken::Shown { value: self.held(value)?, doubtful },
             nothing => nothing,
         })
     }

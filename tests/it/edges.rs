@@ -202,6 +202,8 @@ fn a_lost_fence_is_told_of_once_in_a_while() {
     let second = Whole::start(&Setup::new(&redis, "dual-write").with_kask(&kask));
     first.kill_9();
     redis::cmd("FLUSHALL").exec(&mut redis.client()).unwrap();
+    // Until then the answer is that the server is to be compared first.
+    wait_until("the loss is known", || second.metric("decant_shard_suspect", &[]) == 1.0);
     let data = second.data;
     // Many, because the last try of some begins with no time left: the answer says what was waited for all the same.
     let writes = (0..40).map(|n| std::thread::spawn(move || ask(data, "POST", &format!("{BASE}k{n}"), b"JSON..1")));

@@ -20,6 +20,7 @@ mod kask_server;
 mod layers;
 mod liar;
 mod load;
+mod loss;
 mod mediawiki;
 mod mediawiki_through_decant;
 mod moves;

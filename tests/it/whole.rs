@@ -298,6 +298,15 @@ impl Whole {
         self.wait_settled(to);
     }
 
+    /// A Redis that came back holds a step up for a lease: what was under way then may still arrive in Kask.
+    pub fn wait_no_shard_came_back(&self, to: &str) {
+        wait_until("no shard came back a moment ago", || {
+            let (_, told) = self.ask_move(to, json!({ "dry_run": true }));
+            let guards = told["guards"].as_array().cloned().unwrap_or_default();
+            guards.iter().any(|guard| guard["name"] == "no_shard_suspect" && guard["ok"] == true)
+        });
+    }
+
     pub fn begin_move(&self, to: &str, more: Value) {
         let (status, told) = self.ask_move(to, more);
         assert_eq!(status, 200, "the move to {to}: {told:#}");

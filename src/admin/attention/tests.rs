@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    stash::{alone::AloneFigures, traffic::Counts},
+    stash::{SuspectFigures, alone::AloneFigures, traffic::Counts},
     verify::Brief,
 };
 
@@ -72,6 +72,15 @@ fn each_trouble_is_told_alone() {
     let first = Phase::KaskFirst;
     assert_eq!(told(first, |s| s.record = None), ["Bad: the phase in force is not confirmed, and nothing is served"]);
     assert_eq!(told(first, |s| shard(s).up = false), ["Bad: Redis main (127.0.0.1:6379/0) is down"]);
+    let suspect =
+        SuspectFigures { since: "x".into(), writes_seen: 9, writes_kept: Some(7), ..SuspectFigures::default() };
+    let lost =
+        ["Bad: Redis main came back without acknowledged writes at x: 2 of the 9 writes that were counted are missing"];
+    assert_eq!(told(first, |s| shard(s).suspect = Some(suspect)), lost);
+    let mirror = ["Warn: Redis main lost writes of the mirror, accepted at x"];
+    assert_eq!(told(Phase::RedisStandby, |s| shard(s).mirror_lost_since = Some("x".into())), mirror);
+    assert_eq!(told(first, |s| shard(s).evicted = 3), ["Warn: Redis has evicted 3 keys since kask-first began"]);
+    assert!(told(Phase::DualWrite, |s| shard(s).evicted = 3).is_empty(), "it counts from kask-first on");
     let hangs = ["Bad: Redis main (127.0.0.1:6379/0) is connected, but does not answer"];
     assert_eq!(told(first, |s| shard(s).breaker = "open".into()), hangs);
     assert_eq!(told(first, |s| shard(s).seen_ms_ago = Some(5_000)), ["Warn: Redis main was last looked at 5 s ago"]);
