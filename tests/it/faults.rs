@@ -2,6 +2,7 @@
 //! Every answer is recorded and held to what may be told; when all is quiet, the tiers are held to the newest acknowledged writes.
 
 mod bench;
+mod bulk;
 mod checker;
 mod checker_tests;
 mod clients;
@@ -83,4 +84,5 @@ fn without_faults_nothing_is_flagged_or_excused() {
     let report = hold(Plan { faults: false, ..plan(fastrand::u64(..1_000_000), Duration::from_secs(10)) }, false);
     assert_eq!(report.reads_excused, 0);
     assert!(report.moves > 0 && report.operations > 1_000, "{report}");
+    assert!(report.bulk.finished > 0 && report.bulk.verified > 0, "{report}");
 }

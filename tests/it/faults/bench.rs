@@ -1,6 +1,7 @@
 //! A stage, what is known of it, and the reckoning once all is quiet.
 
 use super::{
+    bulk::Bulk,
     checker::{self, Kind, Left, Violation},
     clients::{Client, Numbers, watch},
     history::{Action, Attempt, Epoch, Nanos, Op, Told, Value},
@@ -43,6 +44,7 @@ pub struct Bench {
 pub struct Work {
     pub ops: Vec<Op>,
     pub faults: Vec<Fault>,
+    pub bulk: Bulk,
 }
 
 impl Bench {
@@ -65,7 +67,7 @@ impl Bench {
     /// Does `work` with every decant watched, waits until all is quiet, reads and compares everything, and holds every answer to what may
     /// be told.
     pub fn round(&mut self, report: &mut Report, work: impl FnOnce(&Bench) -> Work) {
-        let (Work { mut ops, faults }, mut epoch, unrest) = self.watched(work);
+        let (Work { mut ops, faults, bulk }, mut epoch, unrest) = self.watched(work);
         ops.sort_by_key(|op| op.began);
         epoch.ops = ops;
         epoch.attempts = self.attempts.lock().unwrap().clone();
@@ -81,6 +83,7 @@ impl Bench {
         let verdict = checker::check(&epoch);
         violations.extend(verdict.violations);
         report.rounds += 1;
+        report.bulk.add(bulk);
         report.operations += epoch.ops.len() as u64;
         report.unknown += epoch.ops.iter().filter(|op| matches!(op.told, Told::Unknown(_))).count() as u64;
         report.acknowledged_writes += epoch.ops.iter().filter(|op| op.told == Told::Done).count() as u64;
