@@ -3,6 +3,7 @@
 
 use super::{
     bench::{Bench, QUIET_WITHIN, Work},
+    bulk::Bulk,
     clients::Client,
     history::{Action, Nanos, Op, Told},
     proxy::Mode,
@@ -196,7 +197,7 @@ fn trial(
         ops.extend(asked.iter().map(|asked| asked.op));
         let fault = Fault { from: outage.from, to: outage.to, kind: "outage".into(), whom: phase.into() };
         result = Some((asked, outage, drained_in));
-        Work { ops, faults: vec![fault] }
+        Work { ops, faults: vec![fault], bulk: Bulk::default() }
     });
     let (asked, outage, drained_in) = result.unwrap();
     let violations = report.violations.into_iter().map(|found| found.text).collect();
