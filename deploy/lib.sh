@@ -72,6 +72,12 @@ need_redis_server() {
     need redis-server "a real Redis to work with, on a port or socket of its own" has_command redis-server
 }
 
+# Debian may start a service of its own on ports 2379 and 2380: nothing here uses it or stops it.
+need_etcd() {
+    need etcd-server "a real etcd for the fleets of the tests, on ports of its own" has_command etcd
+    need etcd-client "etcdctl, which looks at what decant wrote there" has_command etcdctl
+}
+
 # MediaWiki's own store classes as a client.
 need_mediawiki() {
     need php-cli "runs MediaWiki's store classes" has_command php

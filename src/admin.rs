@@ -6,6 +6,7 @@
 mod attention;
 mod backfill;
 mod console;
+mod fleet;
 mod gate;
 mod moves;
 mod next;
@@ -150,6 +151,11 @@ impl Inner {
                 }
                 let verdict = if route.deletes { Verdict::Drop } else { Verdict::Retry };
                 json(StatusCode::OK, &outbox::judge(mover()?.stash(), id, verdict).await?)
+            }
+            Resource::Fleet(_) => json(StatusCode::OK, &status::fleet(mover()?)),
+            Resource::Member(_, member) => {
+                gate::is_json(head)?;
+                fleet::forget(mover()?, member, &self.body(body).await?).await
             }
             Resource::Shards(_) => json(StatusCode::OK, &shards::view(mover()?.stash())),
             Resource::Loss(_, shard) => {

@@ -16,6 +16,7 @@ use crate::{
     tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
     verify::Verifier,
 };
+use futures_util::future::join_all;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -111,6 +112,7 @@ pub async fn run(
             "background copies were cut off; their intents stay, and the reaper heals them"
         );
     }
+    join_all(stashes.iter().map(|stash| stash.mover.end())).await;
     admin_stop.cancel();
     let _ = admin_task.await;
     for (running, stop) in kasks {

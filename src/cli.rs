@@ -8,6 +8,7 @@ mod backfill;
 mod bar;
 mod check;
 mod client;
+mod fleet;
 mod inspect;
 mod kask;
 mod outbox;
@@ -96,6 +97,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// The phase of a stash: show it, move to another, tell its history
     Phase(phase::PhaseArgs),
+    /// The decants that share a stash: who follows, who is silent; declare one gone
+    Fleet(fleet::FleetArgs),
     /// The bulk copy: everything that Kask lacks, beside live traffic
     Backfill(backfill::BackfillArgs),
     /// Intents under way between the tiers, and those given up on
@@ -159,6 +162,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Serve(args) => serve::run(&cli.global, args),
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
+        Command::Fleet(args) => fleet::run(&cli.global, args, &mut output),
         Command::Backfill(args) => backfill::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
         Command::Shard(args) => shard::run(&cli.global, args, &mut output),

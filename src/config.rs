@@ -5,11 +5,12 @@
 //!    TOML and remembers the line of every key; `environment` says which variables are configuration;
 //! 2. `schema` is the table of every key: its type, range and default; `structure` holds the merged values against it
 //!    (unknown keys, wrong types, values out of range) and leaves a raw image of what is sound;
-//! 3. `validate` (with `stash`, `redis` and `urls`) turns the image into a [`Config`], checking what keys mean to each other;
+//! 3. `validate` (with `fleet`, `stash`, `redis` and `urls`) turns the image into a [`Config`], checking what keys mean to each other;
 //! 4. every step adds to one list of [`Fault`]s, which is reported whole: nobody has to mend a file one error at a time.
 mod environment;
 mod fault;
 mod file;
+mod fleet;
 mod image;
 mod model;
 mod redis;
@@ -29,8 +30,8 @@ pub use crate::codec::base_uri::{BaseUri, BaseUriFault};
 pub use environment::{PREFIX as ENVIRONMENT_PREFIX, RESERVED as ENVIRONMENT_RESERVED};
 pub use fault::{ConfigFaults, Fault, Place, Warning};
 pub use model::{
-    AdminConfig, AfterLoss, Config, Distribution, KaskConfig, KaskEndpoint, KetamaHash, LimitsConfig, LogConfig,
-    LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace, RedisUrl, Replication,
+    AdminConfig, AfterLoss, Config, Distribution, EtcdConfig, KaskConfig, KaskEndpoint, KetamaHash, LimitsConfig,
+    LogConfig, LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace, RedisUrl, Replication,
     SentinelConfig, Serialization, ShardConfig, StashConfig, TlsConfig,
 };
 pub use schema::{KEYS, KeySpec, Kind};

@@ -9,7 +9,7 @@
 //! stash                    one store: runs the protocol over the real tiers; its phase, its moves, its reaper
 //! scan                     walks the keys of a shard of Redis, page by page
 //! outbox  kask_server  fleet   intents, records and fence on Redis; the embedded Kask; where the phase is recorded
-//! dialect  tier            Kask's HTTP API, in and out; Kask and Redis as clients
+//! dialect  tier  etcd      Kask's HTTP API, in and out; Kask, Redis and etcd as clients
 //! http  telemetry          accept loop, limits, drain; logs and metrics
 //! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
 //! phase  codec             leaves
@@ -24,6 +24,7 @@ pub mod codec;
 pub mod config;
 pub mod dialect;
 pub mod durable;
+pub mod etcd;
 pub mod fleet;
 pub mod http;
 pub mod kask_server;

@@ -1,10 +1,11 @@
 //! Tries every tier of a configuration once, before decant is to live with it. Nothing is bound and nothing is written.
 
+mod etcd;
 mod info;
 mod kask;
 mod redis;
 
-use crate::config::Config;
+use crate::{config::Config, etcd::ClientSettings};
 use serde::Serialize;
 
 /// How bad a finding is.
@@ -22,7 +23,7 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub stash: String,
-    /// `kask`, or `redis` and the shard's name.
+    /// `kask`, `redis` and the shard's name, or `etcd` and its URL.
     pub tier: String,
     pub check: &'static str,
     pub level: Level,
@@ -67,6 +68,9 @@ pub async fn probe(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for stash in &config.stashes {
         findings.extend(kask::probe(stash).await);
+        if let Some(config) = &config.etcd {
+            findings.extend(etcd::probe(config, &ClientSettings::from(config), &stash.name).await);
+        }
         for shard in stash.redis.iter().flat_map(|redis| &redis.shards) {
             findings.extend(redis::probe(stash, shard).await);
         }

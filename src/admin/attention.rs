@@ -4,7 +4,7 @@ use super::views::{RecordView, StashView};
 use crate::{
     backfill::{self, Hold, Outcome, RunView},
     phase::{Phase, record::State},
-    stash::{ShardFigures, StashFigures},
+    stash::{ShardFigures, StashFigures, mover::FleetFigures},
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,7 @@ pub(super) fn attention(stash: &StashView, now_unix_ms: u64) -> Vec<Attention> {
             ));
         }
     }
+    of_fleet(&stash.fleet, &mut list);
     of_kask(figures, stash.record.as_ref().map(|record| record.phase), &mut list);
     let damaged: u64 = figures.shards.iter().filter_map(|shard| shard.damaged).sum();
     if damaged > 0 {
@@ -191,6 +192,27 @@ fn of_shard(shard: &ShardFigures, moving: bool, list: &mut Vec<Attention>) {
             format!("the oldest intent on Redis {name} is {} min old", ms / 60_000),
             "what has lost its writer is healed within a lease or two; does the other tier answer?",
         ));
+    }
+}
+
+fn of_fleet(fleet: &FleetFigures, list: &mut Vec<Attention>) {
+    if fleet.store != "etcd" {
+        return;
+    }
+    if let Some(trouble) = &fleet.trouble {
+        let what = "etcd is not reached: this decant serves in the phase it has, and nobody can move";
+        list.push(bad(what, trouble.clone()));
+        return;
+    }
+    for member in fleet.members.iter().filter(|member| member.standing != "follows") {
+        let todo = match member.standing.as_str() {
+            "silent" => format!(
+                "no move begins until it is back or, if it is gone for good: decant fleet forget {}",
+                member.name
+            ),
+            _ => "no move begins until it follows".to_owned(),
+        };
+        list.push(warn(format!("{} is {}, at version {}", member.name, member.standing, member.version), todo));
     }
 }
 

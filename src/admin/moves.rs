@@ -6,8 +6,8 @@ use super::{
     views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
 };
 use crate::{
-    phase::{Phase, guard::Guard},
-    stash::mover::{MoveFault, MoveRequest, Moved, Mover},
+    phase::{Phase, guard::Guard, record::Line},
+    stash::mover::{HistoryFault, MoveFault, MoveRequest, Moved, Mover},
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -111,7 +111,16 @@ fn refused(fault: MoveFault) -> Problem {
             conflict("not-owner").with("member", own.into()).with("owner", named.into())
         }
         MoveFault::Stale { now, .. } => conflict("phase-changed").with("record", value(&RecordView::from(&*now))),
-        MoveFault::Overtaken(_) => conflict("phase-changed"),
+        MoveFault::Overtaken(_) | MoveFault::Changed => conflict("phase-changed"),
+        MoveFault::Proposed { .. } => conflict("move-under-way"),
+        MoveFault::Behind(ref members) | MoveFault::Unpromised(ref members) => {
+            conflict("member-behind").with("members", members.clone().into())
+        }
+        MoveFault::History(HistoryFault::File(_)) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", detail),
+        MoveFault::History(HistoryFault::Shared(_))
+        | MoveFault::Away(_)
+        | MoveFault::Etcd(_)
+        | MoveFault::Unknown(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail),
         MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))
@@ -134,20 +143,22 @@ fn value(document: &impl serde::Serialize) -> serde_json::Value {
 
 pub(super) fn shown(mover: &Mover) -> Answered {
     let Some(record) = mover.shown() else { return Err(refused(MoveFault::Starting)) };
-    let view = PhaseView {
-        stash: mover.stash().name.clone(),
-        own: record.member == mover.member(),
-        record: RecordView::from(&*record),
-    };
+    let view =
+        PhaseView { stash: mover.stash().name.clone(), own: mover.may_move_here(), record: RecordView::from(&*record) };
     json(StatusCode::OK, &view)
 }
 
 pub(super) async fn history(mover: Arc<Mover>) -> Answered {
     let stash = mover.stash().name.clone();
     let fault = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", why);
-    let read = tokio::task::spawn_blocking(move || mover.history()).await.map_err(|e| fault(e.to_string()))?;
-    let records = read.map_err(|e| fault(e.to_string()))?;
-    json(StatusCode::OK, &HistoryView { stash, history: records.iter().map(RecordView::from).collect() })
+    let (mut history, mut events) = (Vec::new(), Vec::new());
+    for line in mover.history().await.map_err(|e| fault(e.to_string()))? {
+        match line {
+            Line::Moved(record) => history.push(RecordView::from(&*record)),
+            Line::Happened(happening) => events.push(happening),
+        }
+    }
+    json(StatusCode::OK, &HistoryView { stash, history, events })
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ pub(super) enum Resource<'a> {
     Outbox(&'a str),
     Backfill(&'a str),
     Traffic(&'a str),
+    Fleet(&'a str),
+    /// A member of the fleet, by its name.
+    Member(&'a str, &'a str),
     Shards(&'a str),
     /// A shard whose loss of writes an operator accepts, by its name.
     Loss(&'a str, &'a str),
@@ -48,6 +51,8 @@ impl<'a> Resource<'a> {
             | Resource::Next(stash)
             | Resource::Key(stash, _)
             | Resource::Damaged(stash, _)
+            | Resource::Member(stash, _)
+            | Resource::Fleet(stash)
             | Resource::Shards(stash)
             | Resource::Loss(stash, _)
             | Resource::Backfill(stash)
@@ -62,6 +67,7 @@ impl<'a> Resource<'a> {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
+            Resource::Member(..) => "DELETE",
             Resource::Loss(..) => "POST",
             Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
             Resource::Verify(_) => "GET, HEAD, POST, DELETE",
@@ -104,11 +110,15 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "outbox" => Some(Resource::Outbox(stash)),
         "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
+        "fleet" => Some(Resource::Fleet(stash)),
         "verify" => Some(Resource::Verify(stash)),
         "shards" => Some(Resource::Shards(stash)),
         _ => {
             if let Some(id) = rest.strip_prefix("damaged/") {
                 return Some(Resource::Damaged(stash, id));
+            }
+            if let Some(member) = rest.strip_prefix("fleet/") {
+                return Some(Resource::Member(stash, member));
             }
             if let Some(shard) = rest.strip_prefix("shards/") {
                 return Some(Resource::Loss(stash, shard.strip_suffix("/accept-loss")?));
@@ -181,6 +191,8 @@ mod tests {
             ("/v1/stashes/echoseen/outbox", 200, 405, 405),
             ("/v1/stashes/echoseen/traffic", 200, 405, 405),
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
+            ("/v1/stashes/echoseen/fleet", 200, 405, 405),
+            ("/v1/stashes/echoseen/fleet/one", 405, 405, 405),
             ("/v1/stashes/echoseen/shards", 200, 405, 405),
             ("/v1/stashes/echoseen/shards/main/accept-loss", 405, 405, 200),
             ("/v1/stashes/echoseen/shards/main", 404, 404, 404),

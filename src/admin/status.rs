@@ -3,7 +3,7 @@
 use super::{
     Managed,
     attention::attention,
-    views::{ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView},
+    views::{FleetView, ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView},
 };
 use crate::{
     dialect::About,
@@ -29,15 +29,27 @@ pub(super) fn stash(managed: &Managed) -> StashView {
         name: stash.name.clone(),
         confirmed: stash.is_confirmed(),
         why_unconfirmed: mover.why_unconfirmed(),
-        own: record.as_ref().is_some_and(|record| record.member == mover.member()),
+        own: mover.may_move_here(),
         record: record.as_deref().map(RecordView::from),
         attention: Vec::new(),
+        fleet: mover.fleet(),
         figures: stash.figures(),
         backfill: managed.backfill.view(false).run,
         verify: managed.verifier.brief(),
     };
     view.attention = attention(&view, unix_ms());
     view
+}
+
+pub(super) fn fleet(mover: &Mover) -> FleetView {
+    let record = mover.shown();
+    FleetView {
+        stash: mover.stash().name.clone(),
+        member: mover.member().to_owned(),
+        version: record.as_ref().map(|record| record.version),
+        phase: record.map(|record| record.phase),
+        fleet: mover.fleet(),
+    }
 }
 
 pub(super) fn traffic(mover: &Mover) -> TrafficView {

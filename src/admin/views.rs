@@ -7,10 +7,11 @@ use crate::{
     phase::{
         Phase,
         guard::Guard,
-        record::{Measured, PhaseRecord, State},
+        record::{Happening, Measured, PhaseRecord, State},
     },
     stash::{
         ShardFigures, StashFigures,
+        mover::FleetFigures,
         traffic::{Slot, Windows},
     },
     verify,
@@ -35,13 +36,15 @@ pub struct StashView {
     /// Until then nothing is served.
     pub confirmed: bool,
     pub why_unconfirmed: Option<String>,
-    /// The fence names this decant: it may move.
+    /// This decant may move: the fence names it, or it is a member of a fleet that etcd knows as alive.
     pub own: bool,
     #[serde(flatten)]
     pub record: Option<RecordView>,
     /// What an operator has to look at, the worst first.
     #[serde(default)]
     pub attention: Vec<Attention>,
+    #[serde(default)]
+    pub fleet: FleetFigures,
     #[serde(flatten)]
     pub figures: StashFigures,
     /// The last backfill; none: there was never one.
@@ -92,6 +95,22 @@ pub struct PhaseView {
 pub struct HistoryView {
     pub stash: String,
     pub history: Vec<RecordView>,
+    /// Of a shared record, what happened beside its moves.
+    #[serde(default)]
+    pub events: Vec<Happening>,
+}
+
+/// `GET /v1/stashes/{stash}/fleet`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetView {
+    pub stash: String,
+    /// This decant's name.
+    pub member: String,
+    /// The version of the phase record; none: it is not known yet.
+    pub version: Option<u64>,
+    pub phase: Option<Phase>,
+    #[serde(flatten)]
+    pub fleet: FleetFigures,
 }
 
 /// `PUT /v1/stashes/{stash}/phase`, where the move began or would.
@@ -267,6 +286,7 @@ mod tests {
             own: false,
             record: None,
             attention: Vec::new(),
+            fleet: FleetFigures::default(),
             figures,
             backfill: None,
             verify: verify::Brief::default(),

@@ -4,8 +4,9 @@ use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
     backfill::{self, Backfill, BackfillSettings},
     codec::transcode::Transcoder,
-    config::{Config, KaskEndpoint, RedisConfig, StashConfig},
-    fleet::FileStore,
+    config::{Config, EtcdConfig, KaskEndpoint, RedisConfig, StashConfig},
+    etcd::ClientSettings,
+    fleet::{FileStore, Shared, SharedSettings},
     http::{Limits, Room},
     kask_server::{self, Options, RedbStore, Running},
     outbox::{Outbox, OutboxSettings},
@@ -83,18 +84,22 @@ pub async fn stash(
         shards,
         places_max: all.limits.requests_in_flight_max,
         tasks: tasks.clone(),
-        store: "file",
+        store: if all.etcd.is_some() { "etcd" } else { "file" },
     };
     let file = RecordFile::new(&state.path, &config.name);
-    let store = FileStore::open(file)?;
-    if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
-        return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
-    }
     let stash = Stash::new(config, parts);
     if let Some(memory) = memory {
         stash.remember_in(memory);
     }
-    let mover = Mover::new(stash, store, state.member.clone(), config.phase);
+    let mover = if let Some(etcd) = &all.etcd {
+        Mover::of_fleet(stash, Shared::new(membership(etcd, &state.member), &config.name, file), config.phase)
+    } else {
+        let store = FileStore::open(file)?;
+        if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
+            return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
+        }
+        Mover::new(stash, store, state.member.clone(), config.phase)
+    };
     let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
     Ok(Built { mover, backfill, kask })
 }
@@ -112,6 +117,11 @@ fn backfill_settings(config: &StashConfig) -> BackfillSettings {
 pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &CancellationToken) {
     let (stash, stop) = (mover.stash().clone(), background.clone());
     let moving = mover.clone();
+    if let Some(shared) = mover.shared() {
+        let stop = background.clone();
+        let run = move || shared.clone().run(stop.clone());
+        tokio::spawn(keep_up("member", stash.name.clone(), background.clone(), run));
+    }
     let run = move || moving.clone().run(stop.clone());
     tokio::spawn(keep_up("mover", stash.name.clone(), background.clone(), run));
     let (healed, stop) = (stash.clone(), background.clone());
@@ -131,6 +141,17 @@ pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &Cancella
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());
         tokio::spawn(keep_up("looker", stash.name.clone(), background.clone(), watch));
+    }
+}
+
+/// How this decant belongs to its fleet.
+fn membership(etcd: &EtcdConfig, member: &str) -> SharedSettings {
+    SharedSettings {
+        endpoints: etcd.endpoints.clone(),
+        client: ClientSettings::from(etcd),
+        prefix: etcd.prefix.clone(),
+        lease: etcd.lease,
+        member: member.to_owned(),
     }
 }
 

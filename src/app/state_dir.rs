@@ -46,7 +46,7 @@ fn member(dir: &Path) -> Result<String, StateDirFault> {
     match fs::read_to_string(&path) {
         Ok(text) => {
             let name = text.trim();
-            let plain = !name.is_empty() && name.len() <= 128 && name.chars().all(|c| c.is_ascii_graphic());
+            let plain = !name.is_empty() && name.len() <= 128 && name.chars().all(|c| c.is_ascii_graphic() && c != '/');
             if plain { Ok(name.to_owned()) } else { Err(StateDirFault::NoMember { path }) }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

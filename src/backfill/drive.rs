@@ -141,12 +141,11 @@ impl Backfill {
 
     /// Whether what was copied under `version` is worth anything still: writes may have gone past Kask since.
     async fn still_holds(&self, version: u64) -> Result<(), Halt> {
-        let mover = self.mover.clone();
-        let holds = tokio::task::spawn_blocking(move || {
-            let (now, history) = (mover.shown()?, mover.history().ok()?);
-            Some(kask_was_written_since(version, &now, &history))
-        });
-        match holds.await.ok().flatten() {
+        let holds = match (self.mover.shown(), self.mover.moves().await) {
+            (Some(now), Ok(moves)) => Some(kask_was_written_since(version, &now, &moves)),
+            _ => None,
+        };
+        match holds {
             Some(false) => Err(Halt::Void(
                 "phases have moved since it began, through redis-only or unseen: writes may have gone past Kask; begin anew".into(),
             )),

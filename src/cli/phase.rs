@@ -7,7 +7,11 @@ use super::{
 };
 use crate::{
     admin::views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
-    phase::{Phase, record::State},
+    codec::show::rfc3339,
+    phase::{
+        Phase,
+        record::{Happening, State},
+    },
     stash::mover::unix_ms,
 };
 use anyhow::Context as _;
@@ -148,7 +152,11 @@ async fn history(
         output.json(&document)?;
         return Ok(Exit::Done);
     }
-    let text: String = view.history.iter().map(|record| told(record, short, output)).collect();
+    let moves = view.history.iter().map(|record| (record.since_unix_ms, told(record, short, output)));
+    let events = view.events.iter().map(|event| (event.at_unix_ms, happened(event)));
+    let mut lines: Vec<(u64, String)> = moves.chain(events).collect();
+    lines.sort_by_key(|(at, _)| *at);
+    let text: String = lines.into_iter().map(|(_, text)| text).collect();
     output.out(&text)?;
     Ok(Exit::Done)
 }
@@ -166,6 +174,18 @@ fn told(record: &RecordView, short: bool, output: &Output) -> String {
         text.push_str(&format!("      {verdict}  {name:width$}  {figure}\n"));
     }
     text
+}
+
+/// What happened to the record beside its moves.
+fn happened(event: &Happening) -> String {
+    let (at, member) = (rfc3339(event.at_unix_ms), plain(&event.member));
+    format!(
+        "{at}  {:>4}  {member} {}  {}: {}\n",
+        event.version,
+        event.what.name(),
+        plain(&event.by),
+        plain(&event.reason)
+    )
 }
 
 /// One `phase set`.

@@ -19,6 +19,7 @@ pub(super) struct Image {
     pub admin: AdminImage,
     pub log: LogImage,
     pub limits: LimitsImage,
+    pub fleet: FleetImage,
     pub stash: BTreeMap<String, StashImage>,
 }
 
@@ -29,6 +30,36 @@ pub(super) struct AdminImage {
     pub token_file: Option<PathBuf>,
     #[serde(deserialize_with = "secret_text")]
     pub token: Option<SecretText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FleetImage {
+    pub store: Option<FleetStore>,
+    /// None: the table is not written.
+    pub etcd: Option<EtcdImage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FleetStore {
+    File,
+    Etcd,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct EtcdImage {
+    pub endpoints: Option<String>,
+    pub prefix: Option<String>,
+    pub lease_ms: Option<u64>,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "secret_text")]
+    pub password: Option<SecretText>,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]

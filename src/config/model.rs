@@ -22,6 +22,8 @@ pub struct Config {
     pub admin: AdminConfig,
     pub limits: LimitsConfig,
     pub log: LogConfig,
+    /// None: each decant keeps its records itself (`fleet.store = "file"`).
+    pub etcd: Option<EtcdConfig>,
     /// At least one; names and base URIs are distinct and no base URI is under another. Sorted by name.
     pub stashes: Vec<StashConfig>,
 }
@@ -85,6 +87,22 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// Where the decants of a fleet share their records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// At least one, of one cluster: `http://host:port` or `https://host:port`.
+    pub endpoints: Vec<String>,
+    /// Before every key; begins with a slash, and does not end with one.
+    pub prefix: String,
+    /// A member that says nothing for so long is silent. Whole seconds.
+    pub lease: Duration,
+    pub login: Option<(String, Secret)>,
+    /// PEM. Whose certificates are believed; none: those that the system believes.
+    pub ca: Option<Vec<u8>>,
+    /// PEM: this client's certificate and key.
+    pub identity: Option<(Vec<u8>, Secret)>,
 }
 
 /// One migrating store.

@@ -4,7 +4,7 @@ use super::BaseUri;
 use super::image::{AdminImage, Image, LimitsImage, LogImage, millis};
 use super::model::{AdminConfig, Config, LimitsConfig, LogConfig, StashConfig};
 use super::review::Review;
-use super::{secret_file, stash};
+use super::{fleet, secret_file, stash};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Shorter admin tokens can be guessed.
@@ -27,6 +27,7 @@ pub(super) fn config(image: Image, review: &mut Review) -> Option<Config> {
         let todo = "add a [stash.NAME] table, as in the proxy.toml of the distribution";
         review.fault("stash", "no stash is configured, so there is nothing to serve", todo);
     }
+    let etcd = fleet::etcd(image.fleet, review);
     let own = [("listen", listen), ("admin.listen", admin.listen)];
     let mut stashes = Vec::new();
     let mut bases = Vec::new();
@@ -39,7 +40,8 @@ pub(super) fn config(image: Image, review: &mut Review) -> Option<Config> {
     overlapping(&bases, review);
     let stashes: Vec<StashConfig> = stashes.into_iter().collect::<Option<_>>()?;
     shared_kask(&stashes, review);
-    Some(Config { listen, state_dir, admin, limits: limits(&image.limits), log: log(&image.log), stashes })
+    let etcd = etcd?;
+    Some(Config { listen, state_dir, admin, limits: limits(&image.limits), log: log(&image.log), etcd, stashes })
 }
 
 fn admin(image: AdminImage, review: &mut Review) -> AdminConfig {

@@ -1,5 +1,6 @@
 //! The record on this decant's own disk. The runtime never waits for it.
 
+use super::on_disk;
 use crate::phase::{
     file::{RecordFault, RecordFile},
     record::PhaseRecord,
@@ -30,14 +31,9 @@ impl FileStore {
         self.current.load_full()
     }
 
-    /// The moves so far, oldest first. Blocks on the disk.
-    pub fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
-        self.file.history()
-    }
-
-    /// The same, beside the runtime.
-    pub async fn read_history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
-        self.on_disk(RecordFile::history).await
+    /// The moves so far, oldest first.
+    pub async fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
+        on_disk(&self.file, RecordFile::history).await
     }
 
     /// Another version of the phase: durable, and then told in the history. With an error nothing has begun; that the line alone could
@@ -53,7 +49,7 @@ impl FileStore {
     /// The same version, changed: durable, and no line in the history.
     pub async fn replace(&self, next: PhaseRecord) -> Result<(), RecordFault> {
         let written = next.clone();
-        self.on_disk(move |file| file.store(&written)).await?;
+        on_disk(&self.file, move |file| file.store(&written)).await?;
         self.current.store(Some(Arc::new(next)));
         Ok(())
     }
@@ -61,22 +57,13 @@ impl FileStore {
     /// Writes the line that the history lacks, if there is one.
     pub async fn catch_up(&self) -> Result<(), RecordFault> {
         let Some(line) = self.owed().clone() else { return Ok(()) };
-        self.on_disk(move |file| file.append(&line)).await?;
+        on_disk(&self.file, move |file| file.append(&line)).await?;
         *self.owed() = None;
         Ok(())
     }
 
     fn owed(&self) -> std::sync::MutexGuard<'_, Option<PhaseRecord>> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&RecordFile) -> Result<T, RecordFault> + Send + 'static,
-    ) -> Result<T, RecordFault> {
-        let file = self.file.clone();
-        let done = tokio::task::spawn_blocking(move || work(&file)).await;
-        done.unwrap_or_else(|ended| Err(self.file.unwritten(std::io::Error::other(ended))))
     }
 }
 
@@ -86,8 +73,8 @@ mod tests {
     use crate::phase::{Phase, record::sample};
     use std::fs;
 
-    fn versions(store: &FileStore) -> Vec<u64> {
-        store.history().unwrap().iter().map(|line| line.version).collect()
+    async fn versions(store: &FileStore) -> Vec<u64> {
+        store.history().await.unwrap().iter().map(|line| line.version).collect()
     }
 
     fn record(version: u64) -> PhaseRecord {
@@ -104,7 +91,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(store.begin(record(2)).await.is_err());
-        assert_eq!((store.record().unwrap().version, versions(&store)), (1, vec![1]));
+        assert_eq!((store.record().unwrap().version, versions(&store).await), (1, vec![1]));
     }
 
     #[tokio::test]
@@ -121,9 +108,9 @@ mod tests {
         fs::remove_dir(&history).unwrap();
         // A crash in between: the next start finds the record, and a history without it.
         let store = FileStore::open(file).unwrap();
-        assert_eq!(versions(&store), [0; 0]);
+        assert_eq!(versions(&store).await, [0; 0]);
         store.begin(record(2)).await.unwrap();
         store.replace(PhaseRecord { since_unix_ms: 9, ..record(2) }).await.unwrap();
-        assert_eq!(versions(&store), [1, 2]);
+        assert_eq!(versions(&store).await, [1, 2]);
     }
 }

@@ -34,8 +34,11 @@ pub struct PhaseRecord {
     /// The guards as they were measured when the move began.
     #[serde(default)]
     pub guards: Vec<Measured>,
-    /// The decant that the fence names.
+    /// The decant that the fence names: the one that made the move.
     pub member: String,
+    /// Of a shared record: the decant that finishes the move since its maker fell silent.
+    #[serde(default)]
+    pub driver: Option<String>,
     /// Since when writes have gone past Kask (`redis-only`), in ms since 1970; none: Kask has every write.
     #[serde(default)]
     pub kask_stale_since_unix_ms: Option<u64>,
@@ -65,6 +68,51 @@ impl PhaseRecord {
     }
 }
 
+/// One line of a history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Happened(Happening),
+    Moved(Box<PhaseRecord>),
+}
+
+/// What happened to a record beside its moves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Happening {
+    pub stash: String,
+    pub what: What,
+    pub at_unix_ms: u64,
+    /// Of the record at that time.
+    pub version: u64,
+    pub phase: Phase,
+    /// The decant that it is about.
+    pub member: String,
+    pub by: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A move whose maker fell silent is finished by another decant.
+    TakenOver,
+    /// A silent member was declared gone.
+    Forgotten,
+    /// A decant's own copy took the place of a record that was lost.
+    Restored,
+}
+
+impl What {
+    pub fn name(self) -> &'static str {
+        match self {
+            What::TakenOver => "taken-over",
+            What::Forgotten => "forgotten",
+            What::Restored => "restored",
+        }
+    }
+}
+
 /// Records for tests: what they leave open does not matter to them.
 #[cfg(test)]
 pub(crate) fn sample(phase: Phase, version: u64) -> PhaseRecord {
@@ -80,6 +128,7 @@ pub(crate) fn sample(phase: Phase, version: u64) -> PhaseRecord {
         forced: false,
         guards: Vec::new(),
         member: "m".into(),
+        driver: None,
         kask_stale_since_unix_ms: None,
         mirror_unclean_since_unix_ms: None,
     }

@@ -1,7 +1,7 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
 use super::{Neighbour, Reads, Stash, alone::AloneFigures, traffic::Windows};
-use crate::{codec::show::rfc3339, outbox::Suspect, tier::breaker::Standing};
+use crate::{codec::show::rfc3339, fleet::Report, outbox::Suspect, tier::breaker::Standing};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -139,6 +139,25 @@ impl Stash {
             without_fallback_ms: self.without_fallback_ms(),
             alone: self.site.world.alone.figures(),
             neighbours: self.neighbours(),
+        }
+    }
+
+    /// What a member of a fleet says of itself.
+    pub(super) fn report(&self) -> Report {
+        let (belief, reads) = (self.site.belief(), self.metrics.reads());
+        let seen: Vec<super::Seen> = self.views.iter().filter_map(super::ShardView::last).collect();
+        Report {
+            process: String::new(),
+            version: belief.fence.version,
+            phase: Some(belief.phase()),
+            written_alone: self.site.world.alone.why_unclean(),
+            reads_kask: reads.kask,
+            reads_redis: reads.redis,
+            reads_none: reads.none,
+            keys_pending: self.keys_pending() as u64,
+            outbox: seen.iter().map(|seen| seen.to_kask + seen.to_redis).sum(),
+            damaged: seen.iter().map(|seen| seen.damaged).sum(),
+            in_flight: self.in_flight() as u64,
         }
     }
 

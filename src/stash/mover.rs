@@ -7,22 +7,25 @@
 mod begin;
 mod drive;
 mod figures;
+mod fleet;
+mod propose;
 mod request;
 mod start;
 
 use super::Stash;
 use crate::{
-    fleet::FileStore,
+    fleet::{FileStore, Shared},
     phase::{
         Phase,
-        file::RecordFault,
-        record::{PhaseRecord, State},
+        record::{Line, PhaseRecord, State},
     },
     protocol::{Belief, Fence},
     telemetry::seldom::Seldom,
 };
 use arc_swap::ArcSwapOption;
-pub use request::{MoveFault, MoveRequest, Moved};
+use fleet::Joined;
+pub use fleet::{FleetFigures, MemberFigures};
+pub use request::{ForgetFault, HistoryFault, MoveFault, MoveRequest, Moved};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -44,7 +47,7 @@ const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Mover {
     stash: Arc<Stash>,
     /// The record, and the history.
-    store: FileStore,
+    store: Store,
     /// This decant's name in fences and records.
     member: String,
     first_phase: Phase,
@@ -62,6 +65,14 @@ pub struct Mover {
     troubles: Troubles,
 }
 
+/// Where the record is kept.
+enum Store {
+    /// On this decant's own disk.
+    File(Box<FileStore>),
+    /// In etcd, shared by the fleet.
+    Fleet(Box<Joined>),
+}
+
 /// One for each trouble.
 #[derive(Debug, Default)]
 struct Troubles {
@@ -77,7 +88,25 @@ pub fn unix_ms() -> u64 {
 impl Mover {
     /// With a record the stash serves at once; without, [`Mover::run`] asks the shards first.
     pub fn new(stash: Arc<Stash>, store: FileStore, member: String, first_phase: Phase) -> Arc<Mover> {
-        let mover = Mover {
+        let record = store.record();
+        let mover = Mover::with(stash, Store::File(Box::new(store)), member, first_phase);
+        if let Some(record) = record {
+            mover.believe(&record);
+            mover.stash.confirm();
+        }
+        Arc::new(mover)
+    }
+
+    /// A member of a fleet. It serves once the record in etcd is read or, with etcd away, a fence is seen.
+    pub fn of_fleet(stash: Arc<Stash>, shared: Arc<Shared>, first_phase: Phase) -> Arc<Mover> {
+        let member = shared.member().to_owned();
+        let told = stash.clone();
+        shared.report_by(Box::new(move || told.report()));
+        Arc::new(Mover::with(stash, Store::Fleet(Box::new(Joined::new(shared))), member, first_phase))
+    }
+
+    fn with(stash: Arc<Stash>, store: Store, member: String, first_phase: Phase) -> Mover {
+        Mover {
             stash,
             store,
             member,
@@ -88,12 +117,7 @@ impl Mover {
             raised: std::sync::Mutex::default(),
             begun: Notify::new(),
             troubles: Troubles::default(),
-        };
-        if let Some(record) = mover.store.record() {
-            mover.believe(&record);
-            mover.stash.confirm();
         }
-        Arc::new(mover)
     }
 
     pub fn stash(&self) -> &Arc<Stash> {
@@ -114,8 +138,44 @@ impl Mover {
         self.unconfirmed.load_full().map(|why| why.to_string())
     }
 
-    pub fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
-        self.store.history()
+    /// Whether this decant may move: the fence names it, or it is a member of a fleet.
+    pub fn may_move_here(&self) -> bool {
+        match &self.store {
+            Store::File(_) => self.shown().is_some_and(|record| record.member == self.member),
+            Store::Fleet(joined) => joined.shared.known().is_confirmed(),
+        }
+    }
+
+    /// The moves so far, oldest first.
+    pub async fn moves(&self) -> Result<Vec<PhaseRecord>, HistoryFault> {
+        let lines = self.history().await?.into_iter();
+        let moves = lines.filter_map(|line| match line {
+            Line::Moved(record) => Some(*record),
+            Line::Happened(_) => None,
+        });
+        Ok(moves.collect())
+    }
+
+    /// What happened to the record so far, moves and else, oldest first.
+    pub async fn history(&self) -> Result<Vec<Line>, HistoryFault> {
+        match &self.store {
+            Store::File(store) => {
+                let moves = store.history().await?;
+                Ok(moves.into_iter().map(|record| Line::Moved(Box::new(record))).collect())
+            }
+            Store::Fleet(joined) => Ok(joined.shared.history().await?),
+        }
+    }
+
+    /// Until stopped.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        if self.stash.redis_is_in_use() {
+            self.stash.open_shards();
+        }
+        match &self.store {
+            Store::File(store) => self.run_alone(store, stop).await,
+            Store::Fleet(joined) => self.run_in_fleet(joined, stop).await,
+        }
     }
 
     fn fence_of(&self, record: &PhaseRecord) -> Fence {
@@ -129,7 +189,11 @@ impl Mover {
     }
 
     fn believe(&self, record: &PhaseRecord) {
-        let own = record.member == self.member;
+        let own = match &self.store {
+            Store::File(_) => record.member == self.member,
+            // A move needs the promise of every member: so each may go on alone, until it is declared gone.
+            Store::Fleet(joined) => !joined.shared.known().ousted,
+        };
         let settled = record.state == State::Settled;
         self.stash.site.beliefs.set(Belief::new(self.fence_of(record), settled, own));
         self.shown.store(Some(Arc::new(record.clone())));
@@ -140,12 +204,9 @@ impl Mover {
     }
 
     /// Confirms the phase, then keeps fence and record in step until stopped.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        if self.stash.redis_is_in_use() {
-            self.stash.open_shards();
-        }
+    async fn run_alone(&self, store: &FileStore, stop: CancellationToken) {
         while !stop.is_cancelled() && self.shown().is_none() {
-            if let Err(why) = self.first_start().await {
+            if let Err(why) = self.first_start(store).await {
                 if self.troubles.unconfirmed.is_due() {
                     tracing::warn!(stash = self.stash.name, why, "the phase is not confirmed yet");
                 }
@@ -154,7 +215,7 @@ impl Mover {
             }
         }
         while !stop.is_cancelled() {
-            match self.drive().await {
+            match self.drive(store).await {
                 Ok(()) => self.troubles.unrecorded.over(),
                 Err(fault) if self.troubles.unrecorded.is_due() => {
                     tracing::error!(stash = self.stash.name, fault = %fault, "the phase record is not up to date");

@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 12] = [
     &["stash"],
     &["scan"],
     &["outbox", "kask_server", "fleet"],
-    &["dialect", "tier"],
+    &["dialect", "tier", "etcd"],
     &["http", "telemetry"],
     &["config", "protocol"],
     &["phase", "codec"],

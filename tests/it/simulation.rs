@@ -12,6 +12,7 @@ pub mod harm;
 pub mod kask;
 pub mod life;
 pub mod mover;
+pub mod register;
 pub mod scenarios;
 pub mod scheduler;
 pub mod shard;

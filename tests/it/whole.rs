@@ -48,6 +48,8 @@ pub struct Setup {
     pub limits: String,
     /// More lines for `[admin]`.
     pub admin: String,
+    /// More lines, with their own tables.
+    pub tables: String,
 }
 
 impl Setup {
@@ -68,6 +70,7 @@ impl Setup {
             outbox: String::new(),
             limits: String::new(),
             admin: String::new(),
+            tables: String::new(),
         }
     }
 
@@ -89,6 +92,7 @@ impl Setup {
             outbox: String::new(),
             limits: String::new(),
             admin: String::new(),
+            tables: String::new(),
         }
     }
 
@@ -128,7 +132,7 @@ impl Setup {
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[limits]\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
-             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}",
+             {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
             self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
             self.limits,
@@ -138,6 +142,7 @@ impl Setup {
             self.kask_timeout_ms,
             self.lease_ms,
             self.outbox,
+            self.tables,
         )
     }
 }

@@ -1,7 +1,8 @@
 //! A move from an operator's question to the record that says it has begun.
 
-use super::{MoveFault, MoveRequest, Moved, Mover, unix_ms};
+use super::{MoveFault, MoveRequest, Moved, Mover, Store, unix_ms};
 use crate::{
+    fleet::FileStore,
     phase::{
         Phase,
         guard::{self, Figures, Guard},
@@ -16,7 +17,14 @@ impl Mover {
     /// Begins a move, or says why not. It is settled later: see [`Mover::shown`].
     pub async fn move_to(&self, request: MoveRequest) -> Result<Moved, MoveFault> {
         let _one = self.changing.lock().await;
-        let record = &*self.store.record().filter(|_| self.shown().is_some()).ok_or(MoveFault::Starting)?;
+        match &self.store {
+            Store::File(store) => self.move_alone(store, request).await,
+            Store::Fleet(joined) => self.move_fleet(joined, request).await,
+        }
+    }
+
+    async fn move_alone(&self, store: &FileStore, request: MoveRequest) -> Result<Moved, MoveFault> {
+        let record = &*store.record().filter(|_| self.shown().is_some()).ok_or(MoveFault::Starting)?;
         self.may_move(record, &request)?;
         let mut figures = self.figures(record, &request).await?;
         let (mut guards, mut next) = self.weigh(record, &request, &figures)?;
@@ -29,7 +37,7 @@ impl Mover {
             figures.written_alone = self.stash.site.world.alone.why_unclean();
             (guards, next) = self.weigh(record, &request, &figures)?;
         }
-        self.store.begin(next.clone()).await?;
+        store.begin(next.clone()).await?;
         tracing::info!(
             stash = self.stash.name,
             from = record.phase.name(),
@@ -48,7 +56,7 @@ impl Mover {
         Ok(Moved { record: next, guards, dry_run: false })
     }
 
-    fn weigh(
+    pub(super) fn weigh(
         &self,
         record: &PhaseRecord,
         request: &MoveRequest,
@@ -77,8 +85,8 @@ impl Mover {
         promised.map(Some).map_err(MoveFault::LoneWrites)
     }
 
-    fn may_move(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<(), MoveFault> {
-        if record.member != self.member {
+    pub(super) fn may_move(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<(), MoveFault> {
+        if matches!(self.store, Store::File(_)) && record.member != self.member {
             return Err(MoveFault::NotOwner { own: self.member.clone(), named: record.member.clone() });
         }
         if let Some(expected) = request.from.filter(|from| *from != record.phase) {
@@ -111,6 +119,7 @@ impl Mover {
             forced: false,
             guards: Vec::new(),
             member: self.member.clone(),
+            driver: None,
             kask_stale_since_unix_ms: match request.to {
                 Phase::RedisOnly => Some(now),
                 _ => None,

@@ -2,6 +2,7 @@
 
 use super::{Mover, other_shards, unix_ms};
 use crate::{
+    fleet::FileStore,
     outbox::Raised,
     phase::{
         Phase,
@@ -16,15 +17,15 @@ use tokio::time::Instant;
 
 impl Mover {
     /// One look at what is still to be done: learn, raise, settle.
-    pub(super) async fn drive(&self) -> Result<(), RecordFault> {
+    pub(super) async fn drive(&self, store: &FileStore) -> Result<(), RecordFault> {
         let _one = self.changing.lock().await;
-        let Some(record) = self.store.record() else { return Ok(()) };
+        let Some(record) = store.record() else { return Ok(()) };
         let record = &*record;
-        let caught_up = self.store.catch_up().await;
+        let caught_up = store.catch_up().await;
         let belief = self.stash.site.belief();
         if belief.fence.version > record.version {
             let learned = self.learned(record, &belief.fence);
-            return self.replace(learned).await;
+            return self.replace(store, learned).await;
         }
         if record.member != self.member {
             return caught_up;
@@ -39,11 +40,11 @@ impl Mover {
                 "another move took this version first, and stands; was state_dir copied, or restored from a backup?"
             );
             let learned = self.learned(record, &other);
-            return self.replace(learned).await;
+            return self.replace(store, learned).await;
         }
         if record.state == State::Moving && self.is_over(record) {
             let settled = PhaseRecord { state: State::Settled, ..record.clone() };
-            self.store.replace(settled.clone()).await?;
+            store.replace(settled.clone()).await?;
             self.believe(&settled);
             tracing::info!(
                 stash = self.stash.name,
@@ -59,8 +60,8 @@ impl Mover {
     }
 
     /// Takes over what stands on the shards. What cannot be written is tried again.
-    async fn replace(&self, next: PhaseRecord) -> Result<(), RecordFault> {
-        self.store.begin(next.clone()).await?;
+    async fn replace(&self, store: &FileStore, next: PhaseRecord) -> Result<(), RecordFault> {
+        store.begin(next.clone()).await?;
         self.believe(&next);
         Ok(())
     }
@@ -73,10 +74,11 @@ impl Mover {
             state: if fence.member == self.member { State::Moving } else { State::Settled },
             since_unix_ms: unix_ms(),
             by: fence.member.clone(),
-            reason: "learned from the fence".into(),
+            reason: super::start::LEARNED.into(),
             forced: false,
             guards: Vec::new(),
             member: fence.member.clone(),
+            driver: None,
             kask_stale_since_unix_ms: self
                 .perhaps_stale(fence)
                 .map(|now| record.kask_stale_since_unix_ms.unwrap_or(now)),
@@ -90,7 +92,7 @@ impl Mover {
 
     /// A missing or older fence is raised again from the record, never lowered. `Some`: another's of the same version was raised
     /// before this one ever was.
-    async fn raise_where_needed(&self, record: &PhaseRecord) -> Option<Fence> {
+    pub(super) async fn raise_where_needed(&self, record: &PhaseRecord) -> Option<Fence> {
         let retired = !record.phase.uses_redis() && record.state == State::Settled;
         if retired {
             return None;
@@ -125,7 +127,7 @@ impl Mover {
 
     /// Every shard shows the new fence, has done so for long enough, and shows no intent of another direction. The outbox of a server that
     /// has only just come may be empty because it was forgotten: what it told of must have arrived.
-    fn is_over(&self, record: &PhaseRecord) -> bool {
+    pub(super) fn is_over(&self, record: &PhaseRecord) -> bool {
         let fence = self.fence_of(record);
         // One look at each shard decides: fence and intents are of the same instant.
         let looks: Vec<Option<Seen>> = self.stash.views.iter().map(ShardView::last).collect();

@@ -113,7 +113,7 @@ impl Mover {
         let proofs = &self.stash.proofs;
         figures.backfill = proofs.backfill.load().as_deref().cloned();
         figures.verify = proofs.verify.load().as_deref().cloned();
-        figures.history = self.store.read_history().await?;
+        figures.history = self.moves().await?;
         Ok(())
     }
 }

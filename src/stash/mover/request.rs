@@ -1,6 +1,8 @@
 //! What an operator asks of a mover, and what it answers.
 
 use crate::{
+    codec::show::rfc3339,
+    fleet,
     phase::{
         Phase,
         file::RecordFault,
@@ -57,6 +59,53 @@ pub enum MoveFault {
     NoRedis,
     #[error(transparent)]
     Record(#[from] RecordFault),
+    #[error(transparent)]
+    History(#[from] HistoryFault),
+    #[error("etcd is not reached, and a move needs it: {0}; this decant serves on in the phase it has")]
+    Away(String),
+    #[error("{by} is moving to {to} through {member} since {}: wait for it, and look again", rfc3339(*.since_unix_ms))]
+    Proposed { by: String, to: Phase, member: String, since_unix_ms: u64 },
+    #[error(
+        "not every decant of the fleet follows: {}; wait until each is back, or declare one that is gone for good: decant fleet forget NAME",
+        .0.join(", ")
+    )]
+    Behind(Vec<String>),
+    #[error("no promise to write nothing past Redis came in time from {}; nothing has changed, try again", .0.join(", "))]
+    Unpromised(Vec<String>),
+    #[error("the fleet changed while the move was weighed; nothing has changed, look again")]
+    Changed,
+    #[error("etcd did not do it: {0}")]
+    Etcd(String),
+    #[error("etcd did not say whether the move has begun ({0}); look again")]
+    Unknown(String),
+}
+
+/// Why there is no history to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryFault {
+    #[error(transparent)]
+    File(#[from] RecordFault),
+    #[error(transparent)]
+    Shared(#[from] fleet::HistoryFault),
+}
+
+/// Why a member was not forgotten. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetFault {
+    #[error(
+        "this decant shares its record with nobody (fleet.store is \"file\"): there is no fleet to forget a member of"
+    )]
+    NoFleet,
+    #[error("the fleet has no member {0}; decant fleet show lists them")]
+    NoSuchMember(String),
+    #[error("{0} is alive; stop it, and it leaves the fleet by itself")]
+    Alive(String),
+    #[error("a reason is needed: it stays in the history")]
+    NoReason,
+    #[error("the fleet changed meanwhile; nothing has changed, look again")]
+    Changed,
+    #[error("etcd is not reached: {0}")]
+    Etcd(String),
 }
 
 fn failing(guards: &[Guard]) -> String {

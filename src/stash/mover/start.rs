@@ -2,6 +2,7 @@
 
 use super::{Mover, other_shards, unix_ms};
 use crate::{
+    fleet::FileStore,
     outbox::Raised,
     phase::{
         Phase,
@@ -10,9 +11,12 @@ use crate::{
     protocol::Fence,
 };
 
+/// The reason in a record of what a fence says.
+pub(super) const LEARNED: &str = "learned from the fence";
+
 impl Mover {
     /// No record yet: the shards' fence is the record of who came first; without one, this decant raises the first.
-    pub(super) async fn first_start(&self) -> Result<(), String> {
+    pub(super) async fn first_start(&self, store: &FileStore) -> Result<(), String> {
         let _one = self.changing.lock().await;
         let mut seen: Option<Fence> = None;
         let mut away = None;
@@ -30,27 +34,27 @@ impl Mover {
             (_, None) => self.first_record(),
         };
         if record.member == self.member {
-            self.store.replace(record.clone()).await.map_err(|fault| fault.to_string())?;
+            store.replace(record.clone()).await.map_err(|fault| fault.to_string())?;
             if let Some(other) = self.raise_everywhere(&record).await? {
                 record = self.adopted(&other)?;
             }
         }
         // Stored before it is told of: this is tried again four times a second.
-        self.store.begin(record.clone()).await.map_err(|fault| fault.to_string())?;
+        store.begin(record.clone()).await.map_err(|fault| fault.to_string())?;
         self.believe(&record);
         self.stash.confirm();
         Ok(())
     }
 
     /// What a shard that is away knows must not be guessed: it may have a fence.
-    fn needs_every_shard(&self, why: &str) -> String {
+    pub(super) fn needs_every_shard(&self, why: &str) -> String {
         match self.first_phase {
             Phase::KaskOnly => format!("{why}; if this Redis is gone for good, remove it from the stash's config"),
             _ => format!("{why}; a first start needs every shard once"),
         }
     }
 
-    fn first_record(&self) -> PhaseRecord {
+    pub(super) fn first_record(&self) -> PhaseRecord {
         PhaseRecord {
             stash: self.stash.name.clone(),
             phase: self.first_phase,
@@ -63,22 +67,24 @@ impl Mover {
             forced: false,
             guards: Vec::new(),
             member: self.member.clone(),
+            driver: None,
             kask_stale_since_unix_ms: None,
             mirror_unclean_since_unix_ms: None,
         }
     }
 
     /// A record of what another decant's fence says.
-    fn adopted(&self, fence: &Fence) -> Result<PhaseRecord, String> {
+    pub(super) fn adopted(&self, fence: &Fence) -> Result<PhaseRecord, String> {
         if fence.shards != self.stash.shards_digest() {
             return Err(other_shards(fence));
         }
         Ok(PhaseRecord {
             phase: fence.phase,
             version: fence.version,
-            reason: "learned from the fence".into(),
+            reason: LEARNED.into(),
             by: fence.member.clone(),
             member: fence.member.clone(),
+            driver: None,
             state: if fence.member == self.member { State::Moving } else { State::Settled },
             kask_stale_since_unix_ms: self.perhaps_stale(fence).filter(|_| fence.version > 1),
             mirror_unclean_since_unix_ms: self.perhaps_unclean(fence).filter(|_| fence.version > 1),

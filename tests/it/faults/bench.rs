@@ -6,7 +6,7 @@ use super::{
     clients::{Client, Numbers, watch},
     history::{Action, Attempt, Epoch, Nanos, Op, Told, Value},
     report::{Report, found},
-    stage::{DECANTS, Make, Stage},
+    stage::{Make, Stage},
     storm::Fault,
     values,
 };
@@ -107,8 +107,9 @@ impl Bench {
         std::thread::scope(|scope| {
             let quiet = &quiet;
             let over = Over(quiet);
-            let watchers: Vec<_> =
-                (0..DECANTS).map(|decant| scope.spawn(move || watch(&self.stage, decant, quiet))).collect();
+            let watchers: Vec<_> = (0..self.stage.decants())
+                .map(|decant| scope.spawn(move || watch(&self.stage, decant, quiet)))
+                .collect();
             let done = work(self);
             let unrest = self.wait_quiet();
             drop(over);
@@ -121,8 +122,9 @@ impl Bench {
     fn audit(&self, epoch: &mut Epoch, violations: &mut Vec<Violation>) {
         let mut client = Client::new(&self.stage, AUDITOR);
         let stop = AtomicBool::new(true);
+        let decants = self.stage.decants();
         let keys = self.keys;
-        for (decant, key) in (0..DECANTS).flat_map(|decant| (0..keys).map(move |key| (decant, key))) {
+        for (decant, key) in (0..decants).flat_map(|decant| (0..keys).map(move |key| (decant, key))) {
             let until = Instant::now() + self.quiet_within;
             loop {
                 let (op, _) = client.ask(decant, key, Action::Get);

@@ -105,7 +105,7 @@ impl Operator {
             ("kask-first", "redis-standby") => {
                 stage.custody.lock().unwrap().kept = true;
                 match self.random.u8(..PROVEN_ONE_IN) {
-                    0 => copy_and_compare(stage, stop),
+                    0 => copy_and_compare(stage, 0, stop),
                     _ => {
                         let copied = copy_everything(stage, stop, &mut done.ops);
                         asked["force"] = (copied && lacks_proofs_alone(stage, &asked)).into();
@@ -192,17 +192,17 @@ fn reason(problem: &Json) -> String {
     }
 }
 
-/// A backfill and a run of verify, each to its end; false where that took too long. What they show is for the guards to judge.
-fn copy_and_compare(stage: &Stage, stop: &AtomicBool) -> bool {
+/// A backfill and a run of verify by one decant, each to its end; false where that took too long. What they show is for the guards to judge.
+pub fn copy_and_compare(stage: &Stage, decant: usize, stop: &AtomicBool) -> bool {
     let until = Instant::now() + PROOFS_TIMEOUT;
     let in_time = || Instant::now() < until && !stop.load(Ordering::Relaxed);
     ["backfill", "verify"].into_iter().all(|what| {
         let path = format!("/v1/stashes/echoseen/{what}");
         // What was left under way when time ran out began too early.
-        stage.admin(0, "DELETE", &path, "{}");
+        stage.admin(decant, "DELETE", &path, "{}");
         let ask_until = |method: &str, fits: fn(u16, &Json) -> bool| {
             while in_time() {
-                if stage.admin(0, method, &path, "{}").is_some_and(|(status, told)| fits(status, &told)) {
+                if stage.admin(decant, method, &path, "{}").is_some_and(|(status, told)| fits(status, &told)) {
                     return true;
                 }
                 std::thread::sleep(AGAIN);

@@ -3,7 +3,6 @@
 
 use super::{
     bench::{Bench, QUIET_WITHIN, Work},
-    bulk::Bulk,
     clients::Client,
     history::{Action, Nanos, Op, Told},
     proxy::Mode,
@@ -153,7 +152,14 @@ struct Outage {
 fn make(phase: &'static str) -> Make<'static> {
     // As configured by default, but the lease: what is healed is waited for.
     let (kask_timeout, redis_timeout) = (Duration::from_millis(1_200), Duration::from_millis(400));
-    Make { decant: Path::new(super::DECANT), phase, lease: Duration::from_secs(5), kask_timeout, redis_timeout }
+    Make {
+        decant: Path::new(super::DECANT),
+        phase,
+        lease: Duration::from_secs(5),
+        kask_timeout,
+        redis_timeout,
+        fleet: false,
+    }
 }
 
 /// One outage in the midst of a load, judged.
@@ -197,7 +203,7 @@ fn trial(
         ops.extend(asked.iter().map(|asked| asked.op));
         let fault = Fault { from: outage.from, to: outage.to, kind: "outage".into(), whom: phase.into() };
         result = Some((asked, outage, drained_in));
-        Work { ops, faults: vec![fault], bulk: Bulk::default() }
+        Work { ops, faults: vec![fault], ..Work::default() }
     });
     let (asked, outage, drained_in) = result.unwrap();
     let violations = report.violations.into_iter().map(|found| found.text).collect();

@@ -1,0 +1,193 @@
+//! Every change of a shared record, with what must hold for it: the whole of it is done, or nothing. Pure.
+//!
+//! Whoever changes the record compares its revision, so that nobody writes over what it has not seen.
+
+use super::{
+    keys::Keys,
+    view::{Kept, Member, Promise, Proposal, Registration, Report, View},
+};
+use crate::{
+    etcd::{Txn, When},
+    phase::{
+        Phase,
+        record::{Happening, Line, PhaseRecord, State, What},
+    },
+};
+use serde::Serialize;
+
+/// The line of a move comes before what happened to it later.
+const MOVED: &str = "0";
+
+/// Decants of one fleet: a change compares something of each, and etcd takes 128 conditions.
+pub const MEMBERS_MAX: usize = 64;
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    // What is written here are plain structs with text for keys, which always are JSON.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+impl Keys {
+    /// The first record of a stash.
+    pub fn first(&self, record: &PhaseRecord) -> Txn {
+        self.recorded(Txn::default().when(When::Absent(self.record())), record)
+    }
+
+    /// A decant's own copy takes the place of a record that etcd has lost, or of an older one.
+    pub fn restore(&self, stands: Option<&Kept<PhaseRecord>>, copy: &PhaseRecord, happened: &Happening) -> Txn {
+        let unseen = match stands {
+            None => When::Absent(self.record()),
+            Some(stands) => When::Unchanged(self.record(), stands.changed),
+        };
+        let txn = Txn::default().when(unseen).put(self.record(), json(copy));
+        self.happened(txn, happened)
+    }
+
+    /// This decant belongs to the fleet from now on, and is alive. `seen`: what stands of it.
+    pub fn register(
+        &self,
+        name: &str,
+        seen: Option<&Member>,
+        registration: &Registration,
+        report: &Report,
+        lease: i64,
+    ) -> Txn {
+        let key = self.member_of(name);
+        let unseen = match seen {
+            None => When::Absent(key.clone()),
+            Some(seen) => When::Unchanged(key.clone(), seen.registration.changed),
+        };
+        Txn::default()
+            .when(unseen)
+            .put(key, json(registration))
+            .put_leased(self.alive_of(name), json(report), lease)
+            .delete(self.promise_of(name))
+    }
+
+    /// `registered`: the revision at which it came to belong; one that was forgotten since is told so by a refusal.
+    pub fn report(&self, name: &str, registered: i64, report: &Report, lease: i64) -> Txn {
+        let belongs = When::Same(self.member_of(name), registered);
+        Txn::default().when(belongs).put_leased(self.alive_of(name), json(report), lease)
+    }
+
+    pub fn acknowledge(&self, name: &str, stands: &Kept<Registration>, version: u64) -> Txn {
+        let next = Registration { acknowledged: version, ..stands.is.clone() };
+        Txn::default()
+            .when(When::Unchanged(self.member_of(name), stands.changed))
+            .put(self.member_of(name), json(&next))
+    }
+
+    /// This decant ends, and Redis lacks nothing that it wrote.
+    pub fn leave(&self, name: &str, registered: i64) -> Txn {
+        let belongs = When::Same(self.member_of(name), registered);
+        Txn::default()
+            .when(belongs)
+            .delete(self.member_of(name))
+            .delete(self.alive_of(name))
+            .delete(self.promise_of(name))
+    }
+
+    /// One move at a time.
+    pub fn propose(&self, record: &Kept<PhaseRecord>, proposal: &Proposal, lease: i64) -> Txn {
+        Txn::default()
+            .when(When::Unchanged(self.record(), record.changed))
+            .when(When::Absent(self.proposal()))
+            .put_leased(self.proposal(), json(proposal), lease)
+    }
+
+    pub fn withdraw(&self, proposal: &Kept<Proposal>) -> Txn {
+        Txn::default().when(When::Same(self.proposal(), proposal.created)).delete(self.proposal())
+    }
+
+    pub fn promise(&self, name: &str, promise: &Promise, lease: i64) -> Txn {
+        let stands = When::Same(self.proposal(), promise.proposal);
+        Txn::default().when(stands).put_leased(self.promise_of(name), json(promise), lease)
+    }
+
+    /// The move begins: the record is the one that was weighed, the proposal was not given up meanwhile, and every promise stands. Its
+    /// maker acknowledges by it, so that others can finish the move if it dies now. None: a promise is missing.
+    pub fn begin(&self, view: &View, proposal: &Kept<Proposal>, next: &PhaseRecord) -> Option<Txn> {
+        let record = view.record.as_ref()?;
+        let maker = &view.members.get(&next.member)?.registration;
+        let mut txn = self
+            .acknowledge(&next.member, maker, next.version)
+            .when(When::Unchanged(self.record(), record.changed))
+            .when(When::Same(self.proposal(), proposal.created));
+        for (name, member) in &view.members {
+            let promise = member.promise.as_ref().filter(|promise| promise.is.proposal == proposal.created)?;
+            // The same promise, said again or not: a lease that ran out, or another session, would have made it anew.
+            txn = txn.when(When::Same(self.promise_of(name), promise.created));
+        }
+        Some(self.recorded(txn, next).delete(self.proposal()))
+    }
+
+    pub fn settle(&self, record: &Kept<PhaseRecord>) -> Txn {
+        let settled = PhaseRecord { state: State::Settled, ..record.is.clone() };
+        Txn::default().when(When::Unchanged(self.record(), record.changed)).put(self.record(), json(&settled))
+    }
+
+    /// The move's driver is silent: `name` finishes it.
+    pub fn take_over(&self, record: &Kept<PhaseRecord>, name: &str, now_unix_ms: u64) -> Txn {
+        let from = super::standing::driver(&record.is).to_owned();
+        let next = PhaseRecord { driver: Some(name.to_owned()), ..record.is.clone() };
+        let txn = Txn::default().when(When::Unchanged(self.record(), record.changed)).put(self.record(), json(&next));
+        let reason = format!("{from} made the move and is silent");
+        let happened = happening(&record.is, What::TakenOver, from, (name, &reason), now_unix_ms);
+        self.happened(txn, &happened)
+    }
+
+    /// An operator's word that a silent member is gone. What it may have written alone is not known: the mirror counts as unclean.
+    pub fn forget(
+        &self,
+        record: &Kept<PhaseRecord>,
+        (name, member): (&str, &Member),
+        (by, reason): (&str, &str),
+        now_unix_ms: u64,
+    ) -> Txn {
+        let mut txn = Txn::default()
+            .when(When::Unchanged(self.record(), record.changed))
+            .when(When::Unchanged(self.member_of(name), member.registration.changed))
+            .when(When::Absent(self.alive_of(name)))
+            .delete(self.member_of(name))
+            .delete(self.promise_of(name));
+        if matches!(record.is.phase, Phase::RedisStandby | Phase::KaskOnly) {
+            let unclean = record.is.mirror_unclean_since_unix_ms.unwrap_or(now_unix_ms);
+            let next = PhaseRecord { mirror_unclean_since_unix_ms: Some(unclean), ..record.is.clone() };
+            txn = txn.put(self.record(), json(&next));
+        }
+        let happened = happening(&record.is, What::Forgotten, name.to_owned(), (by, reason), now_unix_ms);
+        self.happened(txn, &happened)
+    }
+
+    fn recorded(&self, txn: Txn, record: &PhaseRecord) -> Txn {
+        let line = self.line(record.version, MOVED);
+        txn.when(When::Absent(line.clone()))
+            .put(line, json(&Line::Moved(Box::new(record.clone()))))
+            .put(self.record(), json(record))
+    }
+
+    fn happened(&self, txn: Txn, happened: &Happening) -> Txn {
+        let kind = format!("{:013}.{}.{}", happened.at_unix_ms, happened.what.name(), happened.member);
+        let line = self.line(happened.version, &kind);
+        txn.when(When::Absent(line.clone())).put(line, json(&Line::Happened(happened.clone())))
+    }
+}
+
+/// What happened to the record of `record`'s version, to whom, by whom and why.
+pub fn happening(
+    record: &PhaseRecord,
+    what: What,
+    member: String,
+    (by, reason): (&str, &str),
+    at_unix_ms: u64,
+) -> Happening {
+    Happening {
+        stash: record.stash.clone(),
+        what,
+        at_unix_ms,
+        version: record.version,
+        phase: record.phase,
+        member,
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,264 @@
+//! Decants that share a record in a real etcd: who moves, who is waited for, what goes on without etcd.
+
+use crate::{
+    etcd_server::EtcdServer,
+    redis_server::RedisServer,
+    support::{ask, exchange},
+    whole::{Kask, Setup, Whole, wait_until},
+};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const PHASES: [&str; 5] = ["redis-only", "dual-write", "kask-first", "redis-standby", "kask-only"];
+
+struct Fleet {
+    etcd: EtcdServer,
+    _redis: RedisServer,
+    _kask: Kask,
+    decants: Vec<Whole>,
+}
+
+impl Fleet {
+    fn start(decants: usize, phase: &'static str) -> Fleet {
+        let (etcd, redis, kask) = (EtcdServer::start(), RedisServer::start(), Kask::start());
+        let setup = Setup { tables: tables(&etcd.url()), ..Setup::new(&redis, phase).with_kask(&kask) };
+        let decants = (0..decants).map(|_| Whole::start(&setup)).collect();
+        Fleet { etcd, _redis: redis, _kask: kask, decants }
+    }
+
+    fn name(&self, decant: usize) -> String {
+        fleet(&self.decants[decant])["member"].as_str().unwrap().to_owned()
+    }
+
+    /// All are alive, and none is behind.
+    fn wait_follows(&self) {
+        let all = self.decants.len();
+        wait_until("every decant follows", || {
+            self.decants.iter().all(|decant| {
+                let view = fleet(decant);
+                view["trouble"].is_null() && standings(&view).iter().filter(|one| *one == "follows").count() == all
+            })
+        });
+    }
+
+    /// Moves through this decant; over when every other one knows it.
+    fn move_through(&self, decant: usize, to: &str) {
+        if to == "redis-standby" {
+            self.decants[decant].copy_and_compare();
+        }
+        let (status, answer) = put(&self.decants[decant], to, "root", false);
+        assert_eq!(status, 200, "the move to {to} through {decant}: {answer}");
+        wait_until("the move has settled for all", || {
+            let there = |decant: &Whole| decant.phase()["phase"] == to && decant.phase()["state"] == "settled";
+            self.decants.iter().all(there)
+        });
+    }
+}
+
+/// The lines of a config that shares its record.
+pub fn tables(endpoints: &str) -> String {
+    format!("[fleet]\nstore = \"etcd\"\n[fleet.etcd]\nendpoints = \"{endpoints}\"\nlease_ms = 3000\n")
+}
+
+fn fleet(decant: &Whole) -> Value {
+    decant.admin_get("/v1/stashes/echoseen/fleet")
+}
+
+fn standings(view: &Value) -> Vec<String> {
+    let members = view["members"].as_array().unwrap().iter();
+    members.map(|member| member["standing"].as_str().unwrap().to_owned()).collect()
+}
+
+fn send(decant: &Whole, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let (addr, body) = (decant.admin, body.to_string());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let raw = exchange(addr, head + &body);
+    (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
+}
+
+fn put(decant: &Whole, to: &str, by: &str, force: bool) -> (u16, Value) {
+    let asked = json!({ "to": to, "reason": "a test", "by": by, "force": force });
+    send(decant, "PUT", "/v1/stashes/echoseen/phase", &asked)
+}
+
+fn forget(decant: &Whole, member: &str) -> (u16, Value) {
+    let path = format!("/v1/stashes/echoseen/fleet/{member}");
+    send(decant, "DELETE", &path, &json!({ "reason": "its machine burnt down", "by": "root" }))
+}
+
+fn cli(decant: &Whole, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_decant"));
+    let output = command.args(["--admin", &format!("http://{}", decant.admin)]).args(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn any_decant_moves_and_all_follow() {
+    let mut fleet_of = Fleet::start(3, "redis-only");
+    fleet_of.wait_follows();
+    for (nth, to) in
+        ["dual-write", "kask-first", "redis-standby", "kask-first", "redis-standby"].into_iter().enumerate()
+    {
+        fleet_of.move_through(nth % 3, to);
+        let (key, body) = (format!("k{nth}"), format!("\"{nth}\""));
+        assert_eq!(fleet_of.decants[(nth + 1) % 3].set(&key, &body).status(), 201, "{to}");
+        assert_eq!(fleet_of.decants[(nth + 2) % 3].got(&key), (200, body), "{to}");
+    }
+    let versions: Vec<Value> = fleet_of.decants.iter().map(|decant| decant.phase()["version"].clone()).collect();
+    assert_eq!(versions, [6, 6, 6]);
+    let history = fleet_of.decants[1].admin_get("/v1/stashes/echoseen/phase/history");
+    let told: Vec<&Value> = history["history"].as_array().unwrap().iter().map(|line| &line["phase"]).collect();
+    assert_eq!(told, [PHASES[0], PHASES[1], PHASES[2], PHASES[3], PHASES[2], PHASES[3]]);
+    // Who is stopped leaves, and holds nothing up.
+    let mut last = fleet_of.decants.pop().unwrap();
+    last.signal("TERM");
+    assert_eq!(last.wait(), Some(0));
+    wait_until("it has left", || standings(&fleet(&fleet_of.decants[0])).len() == 2);
+    fleet_of.move_through(0, "kask-only");
+    assert_eq!(fleet_of.decants[1].got("k4"), (200, "\"4\"".to_owned()));
+    let (code, text) = cli(&fleet_of.decants[1], &["fleet", "show"]);
+    assert!(code == Some(0) && text.contains("kask-only, version 7") && text.contains(&fleet_of.name(0)), "{text}");
+}
+
+#[test]
+fn a_silent_decant_holds_moves_up_by_name_until_it_is_back_or_forgotten() {
+    let mut fleet_of = Fleet::start(3, "dual-write");
+    fleet_of.wait_follows();
+    let name = fleet_of.name(2);
+    assert_eq!(forget(&fleet_of.decants[0], &name).0, 409, "it is alive");
+    fleet_of.decants[2].kill_9();
+    // Until its lease is over it counts as alive, and its promise does not come; then it is silent.
+    let silent = |decant: &Whole| standings(&fleet(decant)).contains(&"silent".to_owned());
+    wait_until("it is silent", || silent(&fleet_of.decants[0]) && silent(&fleet_of.decants[1]));
+    for force in [false, true] {
+        let (status, refused) = put(&fleet_of.decants[0], "kask-first", "root", force);
+        assert_eq!((status, refused["type"].as_str()), (409, Some("urn:decant:problem:member-behind")), "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains(&name), "{refused}");
+    }
+    let (code, text) = cli(&fleet_of.decants[1], &["fleet", "show"]);
+    assert!(code == Some(1) && text.contains("silent"), "{text}");
+    let status = fleet_of.decants[0].admin_get("/v1/status").to_string();
+    assert!(status.contains(&format!("decant fleet forget {name}")), "{status}");
+    // Back: it follows, and nothing is held up.
+    fleet_of.decants[2].restart();
+    fleet_of.wait_follows();
+    fleet_of.move_through(1, "kask-first");
+    // Gone for good.
+    drop(fleet_of.decants.pop());
+    wait_until("it is silent again", || silent(&fleet_of.decants[0]));
+    let (code, text) = cli(&fleet_of.decants[0], &["fleet", "forget", &name, "--reason", "its machine burnt down"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(forget(&fleet_of.decants[0], &name).0, 404);
+    wait_until("the other knows", || standings(&fleet(&fleet_of.decants[1])).len() == 2);
+    fleet_of.move_through(1, "redis-standby");
+    let (_, text) = cli(&fleet_of.decants[1], &["phase", "history"]);
+    assert!(text.contains(&name) && text.contains("forgotten") && text.contains("burnt down"), "{text}");
+}
+
+#[test]
+fn two_operators_at_once_one_wins_and_the_other_is_told_who() {
+    let fleet_of = Fleet::start(2, "redis-only");
+    fleet_of.wait_follows();
+    let (first, second) = std::thread::scope(|scope| {
+        let ask = |nth: usize, by: &'static str| {
+            let decant = &fleet_of.decants[nth];
+            scope.spawn(move || put(decant, "dual-write", by, false))
+        };
+        let (first, second) = (ask(0, "ann"), ask(1, "bob"));
+        (first.join().unwrap(), second.join().unwrap())
+    });
+    let (lost, winner) = match (first.0, second.0) {
+        (200, _) => (second, "ann"),
+        (_, 200) => (first, "bob"),
+        _ => panic!("nobody moved: {first:?} {second:?}"),
+    };
+    // The second one may come so late that the move is over.
+    assert!(lost.0 == 409 || lost.0 == 422, "{lost:?}");
+    if lost.0 == 409 {
+        let detail = lost.1["detail"].as_str().unwrap();
+        assert!(detail.contains(winner), "{detail}");
+    }
+    wait_until("it has settled", || fleet_of.decants.iter().all(|decant| decant.phase()["state"] == "settled"));
+    assert_eq!(
+        (fleet_of.decants[1].phase()["version"].clone(), fleet_of.decants[1].phase()["by"].clone()),
+        (2.into(), winner.into())
+    );
+}
+
+#[test]
+fn without_etcd_every_decant_serves_on_and_nobody_moves() {
+    let mut fleet_of = Fleet::start(2, "kask-first");
+    fleet_of.wait_follows();
+    assert_eq!(fleet_of.decants[0].set("k", "\"1\"").status(), 201);
+    fleet_of.etcd.kill();
+    wait_until("both say so", || fleet_of.decants.iter().all(|decant| !fleet(decant)["trouble"].is_null()));
+    assert_eq!(fleet_of.decants[0].set("k", "\"2\"").status(), 201);
+    assert_eq!(fleet_of.decants[1].got("k"), (200, "\"2\"".to_owned()));
+    let (status, refused) = put(&fleet_of.decants[0], "redis-standby", "root", true);
+    assert_eq!((status, refused["type"].as_str()), (503, Some("urn:decant:problem:etcd")), "{refused}");
+    // One that starts meanwhile takes the phase from the fence.
+    fleet_of.decants[1].kill_9();
+    fleet_of.decants[1].restart();
+    assert_eq!(fleet_of.decants[1].got("k"), (200, "\"2\"".to_owned()));
+    assert_eq!(fleet_of.decants[1].phase()["phase"], "kask-first");
+    assert_eq!(fleet_of.decants[1].set("k", "\"3\"").status(), 201);
+    fleet_of.etcd.restart();
+    fleet_of.wait_follows();
+    fleet_of.move_through(1, "redis-standby");
+    assert_eq!(fleet_of.decants[0].got("k"), (200, "\"3\"".to_owned()));
+}
+
+#[test]
+fn a_move_whose_maker_died_is_finished_by_another() {
+    let mut fleet_of = Fleet::start(3, "redis-only");
+    fleet_of.wait_follows();
+    let maker = fleet_of.name(0);
+    let begun = std::thread::scope(|scope| {
+        let decants = &fleet_of.decants;
+        let asked = scope.spawn(|| put(&decants[0], "dual-write", "root", false));
+        wait_until("every promise is there, or the move has begun", || {
+            let view = fleet(&decants[1]);
+            !view["proposal"].is_null() || decants[1].phase()["version"] == 2
+        });
+        asked.join().unwrap()
+    });
+    assert_eq!(begun.0, 200, "{begun:?}");
+    fleet_of.decants[0].kill_9();
+    // Settled by its maker just before it died, or by another one.
+    wait_until("the move has settled without its maker", || {
+        fleet_of.decants[1..]
+            .iter()
+            .all(|decant| decant.phase()["phase"] == "dual-write" && decant.phase()["state"] == "settled")
+    });
+    // And handed back, once the dead one is declared gone.
+    wait_until("it is silent", || standings(&fleet(&fleet_of.decants[1])).contains(&"silent".to_owned()));
+    assert_eq!(forget(&fleet_of.decants[2], &maker).0, 200);
+    wait_until("both know", || fleet_of.decants[1..].iter().all(|decant| standings(&fleet(decant)).len() == 2));
+    let (status, answer) = put(&fleet_of.decants[1], "redis-only", "root", false);
+    assert_eq!(status, 200, "{answer}");
+    wait_until("it is back", || {
+        fleet_of.decants[1..]
+            .iter()
+            .all(|decant| decant.phase()["phase"] == "redis-only" && decant.phase()["state"] == "settled")
+    });
+}
+
+#[test]
+fn an_etcd_that_has_lost_the_record_gets_it_again() {
+    let fleet_of = Fleet::start(2, "kask-first");
+    fleet_of.wait_follows();
+    fleet_of.move_through(0, "redis-standby");
+    fleet_of.etcd.ctl(&["del", "/decant/stash/echoseen/record"]);
+    wait_until("it is there again", || {
+        fleet_of.etcd.ctl(&["get", "/decant/stash/echoseen/record", "--print-value-only"]).contains("redis-standby")
+    });
+    fleet_of.wait_follows();
+    fleet_of.move_through(1, "kask-first");
+    let (_, text) = cli(&fleet_of.decants[0], &["phase", "history"]);
+    assert!(text.contains("restored"), "{text}");
+    assert_eq!(ask(fleet_of.decants[0].data, "GET", "/echoseen/v1/none", b"").status(), 404);
+}
