@@ -24,7 +24,7 @@ fn answers_that_are_not_taken_do_not_fill_the_memory() {
     // Four MiB take their time where an unoptimised build shares the processors with other tests.
     let redis_lines = "timeout_ms = 800\n".to_owned();
     let setup = Setup::new(&redis, "kask-first").with_kask(&kask);
-    let decant = Whole::start(&Setup { limits, redis: redis_lines, kask_timeout_ms: 800, ..setup });
+    let decant = Whole::start(&Setup { limits, redis: redis_lines, kask_timeout_ms: 700, ..setup });
     kask.put("in-kask", &body(LARGE));
     redis_set(&redis, "in-redis", format!("s:{LARGE}:\"{}\";", "x".repeat(LARGE)));
     // Redis is asked first for what is to be the latest, and nothing is repaired.
