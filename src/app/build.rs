@@ -67,6 +67,7 @@ pub async fn stash(
         stash: config.name.clone(),
         shards: outbox.as_ref().map_or_else(|| "none".to_owned(), |outbox| outbox.map().digest().to_owned()),
         member: "nobody".to_owned(),
+        ahead: None,
     };
     let parts = StashParts {
         tiers: Tiers {
