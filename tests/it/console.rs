@@ -136,13 +136,13 @@ fn an_operator_sees_is_refused_moves_and_forces() {
 #[test]
 fn backfill_and_verify_are_followed() {
     let redis = RedisServer::start();
-    (0..600).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
+    (0..1_500).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
     let whole = Whole::start(&Setup::new(&redis, "kask-first"));
     let browser = Browser::start();
     open(&browser, &whole);
     browser.wait_text("#copies", "has not run");
     for (what, begin, held) in [
-        ("backfill", json!({ "keys_per_s": 6 }), "held back by limit"),
+        ("backfill", json!({ "keys_per_s": 200 }), "held back by limit"),
         ("verify", json!({ "rate": 6 }), "held back by rate limit"),
     ] {
         let path = format!("/v1/stashes/echoseen/{what}");
@@ -150,6 +150,11 @@ fn backfill_and_verify_are_followed() {
         browser.wait_text("#copies", held);
         assert!(browser.sees("#copies progress"), "a bar for {what}");
         if what == "backfill" {
+            // It is told page by page of SCAN, of which there are three.
+            let filled = "return document.querySelector('#copies progress')?.value >= 30";
+            browser.wait("the bar is a third full", |page| page.script(filled) == true);
+            let slow = json!({ "keys_per_s": 1 }).to_string();
+            assert_eq!(whole.admin_send("PATCH", &path, &slow).status(), 200);
             pictures(&browser, "mid-backfill");
         }
         assert_eq!(whole.admin_send("DELETE", &path, "{}").status(), 200);
@@ -160,7 +165,7 @@ fn backfill_and_verify_are_followed() {
     }
     browser.wait_text("#copies", "the run is not complete");
     whole.copy_and_compare();
-    browser.wait_text("#copies", "everything arrived: 600 keys, equal in both tiers");
+    browser.wait_text("#copies", "everything arrived: 1500 keys, equal in both tiers");
     let told = browser.text("#copies");
     assert!(told.contains("finished") && told.contains(" copied") && !told.contains("[object"), "{told}");
     assert_well(&browser, "with reports");
