@@ -6,6 +6,7 @@ mod checker;
 mod checker_tests;
 mod clients;
 mod drills;
+mod fleet;
 mod history;
 mod matrix;
 mod moves;
@@ -69,6 +70,16 @@ fn faults_lose_nothing() {
     for seed in fixed.chain([drawn]) {
         hold(plan(seed, SWEEP_EACH), false);
     }
+}
+
+/// Any of three moves, through all phases and back, while others are killed or cut off and etcd goes away.
+#[test]
+fn a_fleet_on_one_etcd_loses_nothing() {
+    let report = fleet::play(Path::new(DECANT));
+    println!("{report}");
+    let found: Vec<String> = report.violations.iter().take(5).map(|found| found.text.clone()).collect();
+    assert!(found.is_empty(), "{} violations:\n{}", report.violations.len(), found.join("\n\n"));
+    assert!(report.moves == fleet::MOVES && report.operations > 1_000, "{report}");
 }
 
 /// The checker finds nothing where nothing is wrong, and excuses nothing.

@@ -52,7 +52,8 @@ impl Fleet {
     }
 }
 
-fn tables(endpoints: &str) -> String {
+/// The lines of a config that shares its record.
+pub fn tables(endpoints: &str) -> String {
     format!("[fleet]\nstore = \"etcd\"\n[fleet.etcd]\nendpoints = \"{endpoints}\"\nlease_ms = 3000\n")
 }
 

@@ -5,7 +5,7 @@ use super::{
     clients::{Client, Numbers, watch},
     history::{Action, Attempt, Epoch, Nanos, Op, Told, Value},
     report::{Report, found},
-    stage::{DECANTS, Make, Stage},
+    stage::{Make, Stage},
     storm::Fault,
     values::{self, KEYS},
 };
@@ -46,8 +46,12 @@ pub struct Work {
 
 impl Bench {
     pub fn new(decant: &Path, quiet_within: Duration) -> Bench {
+        Bench::with(Make::for_storms(decant), quiet_within)
+    }
+
+    pub fn with(make: Make<'_>, quiet_within: Duration) -> Bench {
         Bench {
-            stage: Stage::new(Make::for_storms(decant)),
+            stage: Stage::new(make),
             quiet_within,
             numbers: Numbers::default(),
             attempts: Mutex::new(vec![Attempt { version: 1, phase: "redis-only", asked: 0 }]),
@@ -98,8 +102,9 @@ impl Bench {
         std::thread::scope(|scope| {
             let quiet = &quiet;
             let over = Over(quiet);
-            let watchers: Vec<_> =
-                (0..DECANTS).map(|decant| scope.spawn(move || watch(&self.stage, decant, quiet))).collect();
+            let watchers: Vec<_> = (0..self.stage.decants())
+                .map(|decant| scope.spawn(move || watch(&self.stage, decant, quiet)))
+                .collect();
             let done = work(self);
             let unrest = self.wait_quiet();
             drop(over);
@@ -112,7 +117,7 @@ impl Bench {
     fn audit(&self, epoch: &mut Epoch, violations: &mut Vec<Violation>) {
         let mut client = Client::new(&self.stage, AUDITOR);
         let stop = AtomicBool::new(true);
-        for (decant, key) in (0..DECANTS).flat_map(|decant| (0..KEYS).map(move |key| (decant, key))) {
+        for (decant, key) in (0..self.stage.decants()).flat_map(|decant| (0..KEYS).map(move |key| (decant, key))) {
             let until = Instant::now() + self.quiet_within;
             loop {
                 let (op, _) = client.ask(decant, key, Action::Get);

@@ -2,7 +2,7 @@
 
 use super::{
     history::{Action, Op, Sample, Told, Value},
-    stage::{DECANTS, Stage},
+    stage::{FLEET, Stage},
     values,
     wire::{Line, Reply},
 };
@@ -22,11 +22,11 @@ impl Numbers {
     }
 }
 
-/// One connection to each decant, and a name in the history.
+/// One connection to each decant that there may be, and a name in the history.
 pub struct Client<'a> {
     stage: &'a Stage,
     name: usize,
-    lines: [Line; DECANTS],
+    lines: [Line; FLEET],
 }
 
 impl<'a> Client<'a> {
@@ -80,7 +80,7 @@ pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, orders: &O
     let mut random = fastrand::Rng::with_seed(seed);
     let mut client = Client::new(stage, name);
     let mut ops = Vec::new();
-    let mut decant = random.usize(..DECANTS);
+    let mut decant = random.usize(..stage.decants());
     while !orders.stop.load(Ordering::Relaxed) {
         let race = orders.race.load(Ordering::Relaxed);
         // On one key clients always meet, on a few often.
@@ -95,10 +95,10 @@ pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, orders: &O
         let (op, _) = client.ask(decant, key, action);
         if op.told == Told::Unknown(0) {
             // Nobody is there: on to the other, and not in a loop as fast as the machine can.
-            decant = (decant + 1) % DECANTS;
+            decant = (decant + 1) % stage.decants();
             std::thread::sleep(Duration::from_millis(10));
         } else {
-            decant = random.usize(..DECANTS);
+            decant = random.usize(..stage.decants());
         }
         ops.push(op);
         std::thread::sleep(Duration::from_micros(random.u64(..4_000)));

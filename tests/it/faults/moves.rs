@@ -6,7 +6,7 @@ use super::{
     clients::Client,
     history::{Action, Attempt, Op, Told},
     report::Report,
-    stage::{DECANTS, Stage},
+    stage::Stage,
     storm::Fault,
     values::KEYS,
 };
@@ -167,13 +167,13 @@ fn reason(problem: &Json) -> String {
 }
 
 /// Reads every key until Kask answers each, or nobody has it: what a backfill does.
-fn copy_everything(stage: &Stage, stop: &AtomicBool, ops: &mut Vec<Op>) -> bool {
+pub fn copy_everything(stage: &Stage, stop: &AtomicBool, ops: &mut Vec<Op>) -> bool {
     let mut client = Client::new(stage, OPERATOR);
     let until = Instant::now() + Duration::from_secs(6);
     let mut left: Vec<usize> = (0..KEYS).collect();
     while !left.is_empty() && Instant::now() < until && !stop.load(Ordering::Relaxed) {
         left.retain(|key| {
-            let (op, tier) = client.ask(key % DECANTS, *key, Action::Get);
+            let (op, tier) = client.ask(key % stage.decants(), *key, Action::Get);
             ops.push(op);
             let copied = op.told == Told::Missing || matches!(op.told, Told::Hit(_)) && tier.as_deref() == Some("kask");
             !copied

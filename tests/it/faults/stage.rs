@@ -6,6 +6,8 @@ use super::{
     values, wire,
 };
 use crate::{
+    etcd_server::EtcdServer,
+    fleet::tables,
     redis_server::RedisServer,
     support::{Decant, utf8},
     whole::{BASE, Setup, Whole, intents},
@@ -26,6 +28,8 @@ use tokio::runtime::Runtime;
 
 const KASK_FILE: &str = "kask.redb";
 pub const DECANTS: usize = 2;
+/// With a shared record.
+pub const FLEET: usize = 3;
 /// How long decant and Kask are stopped at most. What they had taken up goes on afterwards, late.
 pub const STOP_MAX: Duration = Duration::from_millis(700);
 /// A copier sends nothing later than this after its intent was asked for (the product's own bound).
@@ -46,13 +50,15 @@ pub struct Make<'a> {
     pub lease: Duration,
     pub kask_timeout: Duration,
     pub redis_timeout: Duration,
+    /// [`FLEET`] decants share their record in an etcd; else there are [`DECANTS`], and the first one moves.
+    pub fleet: bool,
 }
 
 impl Make<'_> {
     /// From the beginning of a migration on, with times for a storm.
     pub fn for_storms(decant: &Path) -> Make<'_> {
         let (kask_timeout, redis_timeout) = (Duration::from_millis(300), Duration::from_millis(400));
-        Make { decant, phase: "redis-only", lease: LEASE, kask_timeout, redis_timeout }
+        Make { decant, phase: "redis-only", lease: LEASE, kask_timeout, redis_timeout, fleet: false }
     }
 }
 
@@ -89,6 +95,8 @@ struct Node {
     life: AtomicU64,
     to_redis: Proxy,
     to_kask: Proxy,
+    /// Of a fleet.
+    to_etcd: Option<Proxy>,
 }
 
 pub struct Stage {
@@ -97,6 +105,7 @@ pub struct Stage {
     kask: Mutex<Option<Decant>>,
     kask_addr: RwLock<SocketAddr>,
     kask_dir: TempDir,
+    etcd: Option<Mutex<EtcdServer>>,
     nodes: Vec<Node>,
     lease: Duration,
     started: Instant,
@@ -105,25 +114,32 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// With nothing stored. The first decant is the one that moves.
+    /// With nothing stored. The first decant is the one that moves, unless they share their record.
     pub fn new(make: Make<'_>) -> Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // What is answered has been handed to the kernel before, and outlives the process. "everysec" may hand it over later.
         let redis = RedisServer::with_flags(&["--appendonly", "yes", "--appendfsync", "no"]);
         let kask_dir = tempfile::tempdir().unwrap();
         let kask = start_kask(&kask_dir);
-        let nodes = (0..DECANTS).map(|_| node(make, &redis, kask.addr, &runtime)).collect();
+        let etcd = make.fleet.then(EtcdServer::start);
+        let decants = if make.fleet { FLEET } else { DECANTS };
+        let nodes = (0..decants).map(|_| node(make, &redis, kask.addr, etcd.as_ref(), &runtime)).collect();
         Stage {
             kask_addr: RwLock::new(kask.addr),
             kask: Mutex::new(Some(kask)),
             redis: Mutex::new(redis),
             custody: Mutex::default(),
             kask_dir,
+            etcd: etcd.map(Mutex::new),
             nodes,
             lease: make.lease,
             started: Instant::now(),
             _runtime: runtime,
         }
+    }
+
+    pub fn decants(&self) -> usize {
+        self.nodes.len()
     }
 
     pub fn lease(&self) -> Duration {
@@ -147,6 +163,19 @@ impl Stage {
             Tier::Redis => &self.nodes[decant].to_redis,
             Tier::Kask => &self.nodes[decant].to_kask,
         }
+    }
+
+    /// Between a decant of a fleet and its etcd.
+    pub fn proxy_to_etcd(&self, decant: usize) -> &Proxy {
+        self.nodes[decant].to_etcd.as_ref().unwrap()
+    }
+
+    /// SIGKILL, `down`, and a new process on the same ports with the same data.
+    pub fn kill_etcd(&self, down: Duration) {
+        let mut etcd = self.etcd.as_ref().unwrap().lock().unwrap();
+        etcd.kill();
+        std::thread::sleep(down);
+        etcd.restart();
     }
 
     /// What its admin listener says; `None` if nothing.
@@ -189,7 +218,7 @@ impl Stage {
             Tier::Redis => SocketAddr::from(([127, 0, 0, 1], self.redis().port)),
             Tier::Kask => *self.kask_addr.read().unwrap(),
         };
-        for decant in 0..DECANTS {
+        for decant in 0..self.decants() {
             self.proxy(decant, tier).point_at(to.unwrap_or(itself));
             self.proxy(decant, tier).cut();
         }
@@ -337,7 +366,8 @@ impl Stage {
     }
 }
 
-fn node(make: Make<'_>, redis: &RedisServer, kask: SocketAddr, runtime: &Runtime) -> Node {
+fn node(make: Make<'_>, redis: &RedisServer, kask: SocketAddr, etcd: Option<&EtcdServer>, runtime: &Runtime) -> Node {
+    let to_etcd = etcd.map(|etcd| Proxy::before(SocketAddr::from(([127, 0, 0, 1], etcd.port)), runtime));
     let to_redis = Proxy::before(SocketAddr::from(([127, 0, 0, 1], redis.port)), runtime);
     let to_kask = Proxy::before(kask, runtime);
     let setup = Setup {
@@ -347,11 +377,12 @@ fn node(make: Make<'_>, redis: &RedisServer, kask: SocketAddr, runtime: &Runtime
         kask_url: Some(format!("http://{}{BASE}", to_kask.addr)),
         lease_ms: make.lease.as_millis() as u64,
         kask_timeout_ms: make.kask_timeout.as_millis() as u64,
+        tables: to_etcd.as_ref().map_or_else(String::new, |proxy| tables(&format!("http://{}", proxy.addr))),
         ..Setup::new(redis, make.phase)
     };
     let whole = Whole::start(&setup);
     let addrs = RwLock::new((whole.data, whole.admin));
-    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_redis, to_kask }
+    Node { whole: Mutex::new(whole), addrs, life: AtomicU64::new(0), to_redis, to_kask, to_etcd }
 }
 
 fn start_kask(dir: &TempDir) -> Decant {

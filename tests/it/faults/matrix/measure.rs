@@ -51,7 +51,8 @@ pub struct Row {
 
 pub fn measure(phase: &'static str, fault: Fault) -> Row {
     let decant = Path::new(crate::faults::DECANT);
-    let make = Make { decant, phase, lease: LEASE, kask_timeout: KASK_TIMEOUT, redis_timeout: REDIS_TIMEOUT };
+    let make =
+        Make { decant, phase, lease: LEASE, kask_timeout: KASK_TIMEOUT, redis_timeout: REDIS_TIMEOUT, fleet: false };
     let stage = Stage::new(make);
     let mut trial = Trial { stage: &stage, phase, alive: vec![0, 1], last: 0, sets: Vec::new(), deleted: false };
     trial.seed();
