@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    stash::{alone::AloneFigures, traffic::Counts},
+    stash::{alone::AloneFigures, mover::MemberFigures, traffic::Counts},
     verify::Brief,
 };
 
@@ -28,6 +28,7 @@ fn well(phase: Phase) -> StashView {
         own: true,
         record: Some(serde_json::from_value(record).unwrap()),
         attention: Vec::new(),
+        fleet: FleetFigures::default(),
         figures: StashFigures { redis_in_use: true, kask_up: true, shards: vec![shard], ..StashFigures::default() },
         verify: Brief::default(),
     }
@@ -118,4 +119,20 @@ fn the_worst_comes_first() {
         s.figures.kask_up = false;
     };
     assert_eq!(told(Phase::KaskFirst, both)[0], "Bad: Kask does not answer");
+}
+
+#[test]
+fn who_holds_moves_up_is_named_and_so_is_an_etcd_that_is_away() {
+    let silent =
+        MemberFigures { name: "two".into(), standing: "silent".into(), version: 3, ..MemberFigures::default() };
+    let follows = MemberFigures { name: "one".into(), standing: "follows".into(), ..MemberFigures::default() };
+    let of = |members: &[&MemberFigures], trouble: Option<&str>| {
+        let members = members.iter().map(|member| (*member).clone()).collect();
+        let fleet = FleetFigures { store: "etcd".into(), trouble: trouble.map(str::to_owned), proposal: None, members };
+        told(Phase::KaskFirst, |stash| stash.fleet = fleet)
+    };
+    assert!(of(&[&follows], None).is_empty());
+    assert_eq!(of(&[&follows, &silent], None), ["Warn: two is silent, at version 3"]);
+    let away = of(&[&follows, &silent], Some("no answer"));
+    assert!(matches!(&away[..], [one] if one.starts_with("Bad: etcd is not reached")), "{away:?}");
 }
