@@ -130,7 +130,7 @@ fn config(dir: &Path, phase: Phase, redis_port: u16) -> Config {
 async fn open(config: &Config, stop: &CancellationToken) -> Arc<Mover> {
     let state = StateDir::open(&config.state_dir).expect("a state_dir");
     let built = build::stash(&config.stashes[0], config, &state, &TaskTracker::new()).await.expect("a stash");
-    build::start(&built.mover, stop);
+    build::start(&built.mover, &built.backfill, stop);
     let begun = Instant::now();
     while !(built.mover.stash().is_confirmed() && built.mover.stash().site.belief().settled) {
         assert!(begun.elapsed() < PATIENCE, "the first start does not settle");

@@ -72,6 +72,12 @@ need_redis_server() {
     need redis-server "a real Redis to work with, on a port or socket of its own" has_command redis-server
 }
 
+# Debian may start a service of its own on ports 2379 and 2380: nothing here uses it or stops it.
+need_etcd() {
+    need etcd-server "a real etcd for the fleets of the tests, on ports of its own" has_command etcd
+    need etcd-client "etcdctl, which looks at what decant wrote there" has_command etcdctl
+}
+
 # MediaWiki's own store classes as a client.
 need_mediawiki() {
     need php-cli "runs MediaWiki's store classes" has_command php
@@ -129,4 +135,16 @@ free_port() {
         fi
     done
     die "no free port was found between 20000 and 29999 in $try tries"
+}
+
+# Builds the fault bench, and runs the one test of it that is named. Says `$2` first; dies with `$3` where the test fails.
+run_bench_test() {
+    local status=0
+    say "building the bench ($(rustc --version))"
+    cargo test --locked --test it --no-run
+    say "$2"
+    # What the servers log is not what this is about.
+    cargo test --locked --quiet --test it "$1" -- --exact --nocapture 2>&1 |
+        grep --line-buffered -v -e '^decant: ' -e 'decant::kask_server::file' || status="${PIPESTATUS[0]}"
+    [ "$status" -eq 0 ] || die "$3"
 }

@@ -22,12 +22,5 @@ need_redis_server
 install_missing
 need_cargo
 
-say "building the bench ($(rustc --version))"
-cargo test --locked --test it --no-run
-say "measuring"
-status=0
-# What the servers log is not what this is about.
-cargo test --locked --quiet --test it faults::matrix::the_matrix_in_the_document_is_what_is_measured -- --exact --nocapture 2>&1 |
-    grep --line-buffered -v -e '^decant: ' -e 'decant::kask_server::file' || status="${PIPESTATUS[0]}"
-[ "$status" -eq 0 ] || die "see above"
+run_bench_test faults::matrix::the_matrix_in_the_document_is_what_is_measured "measuring" "see above"
 say "ARCHITECTURE.md says what was measured"

@@ -27,12 +27,5 @@ need_redis_server
 install_missing
 need_cargo
 
-say "building the bench ($(rustc --version))"
-cargo test --locked --test it --no-run
-say "mutations: $DECANT_MUTATIONS"
-status=0
-# What the servers log is not what this is about.
-cargo test --locked --quiet --test it faults::mutations::each_mutation_is_caught -- --exact --nocapture 2>&1 |
-    grep --line-buffered -v -e '^decant: ' -e 'decant::kask_server::file' || status="${PIPESTATUS[0]}"
-[ "$status" -eq 0 ] || die "a mutation was not caught, or does not fit any more: see above"
+run_bench_test faults::mutations::each_mutation_is_caught "mutations: $DECANT_MUTATIONS" "a mutation was not caught, or does not fit any more: see above"
 say "every mutation was caught"

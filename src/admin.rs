@@ -4,6 +4,7 @@
 //! There is no CORS: no page of another site reads an answer, and what a browser says comes from one is refused before it is looked at.
 
 mod attention;
+mod backfill;
 mod console;
 mod fleet;
 mod gate;
@@ -12,19 +13,21 @@ mod next;
 mod outbox;
 mod problem;
 mod route;
+mod shards;
 mod status;
 mod verify;
 pub mod views;
 
 use crate::outbox::Verdict;
 use crate::{
+    backfill::Backfill,
     config::Secret,
     dialect::About,
     http::{BodyFault, BodyRoom, Limits, Reply, discard, read_body},
     stash::mover::Mover,
     verify::Verifier,
 };
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use next::NextSteps;
 use problem::Problem;
@@ -51,6 +54,7 @@ pub struct AdminParts {
 #[derive(Clone)]
 pub struct Managed {
     pub mover: Arc<Mover>,
+    pub backfill: Arc<Backfill>,
     pub verifier: Arc<Verifier>,
 }
 
@@ -129,6 +133,7 @@ impl Inner {
             Resource::Console(asset) => Ok(console::answer(asset)),
             Resource::Status => json(StatusCode::OK, &status::status(stashes, &self.parts.about, self.started)),
             Resource::Stash(_) => json(StatusCode::OK, &status::stash(stash()?)),
+            Resource::Backfill(_) => self.backfill(&stash()?.backfill, &route, head, body).await,
             Resource::Phase(_) if route.writes => {
                 let mover = mover()?.clone();
                 gate::is_json(head)?;
@@ -152,11 +157,15 @@ impl Inner {
                 gate::is_json(head)?;
                 fleet::forget(mover()?, member, &self.body(body).await?).await
             }
-            Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
-            Resource::Outbox(_) => {
-                let keys = head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"));
-                json(StatusCode::OK, &outbox::view(mover()?.stash(), keys).await)
+            Resource::Shards(_) => json(StatusCode::OK, &shards::view(mover()?.stash())),
+            Resource::Loss(_, shard) => {
+                let mover = mover()?.clone();
+                gate::is_json(head)?;
+                let asked = self.body(body).await?;
+                json(StatusCode::OK, &shards::accept_loss(mover.stash(), shard, &asked).await?)
             }
+            Resource::Traffic(_) => json(StatusCode::OK, &status::traffic(mover()?)),
+            Resource::Outbox(_) => json(StatusCode::OK, &outbox::view(mover()?.stash(), wants_keys(head)).await),
             Resource::Verify(_) if route.deletes => verify::cancel(&stash()?.verifier),
             Resource::Verify(_) if route.writes => {
                 let verifier = stash()?.verifier.clone();
@@ -165,6 +174,27 @@ impl Inner {
             }
             Resource::Verify(_) => json(StatusCode::OK, &stash()?.verifier.view()),
         }
+    }
+
+    async fn backfill(
+        &self,
+        backfill: &Arc<Backfill>,
+        route: &Route<'_>,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Answered {
+        if !route.writes {
+            return json(StatusCode::OK, &backfill.view(wants_keys(head)));
+        }
+        gate::is_json(head)?;
+        let body = self.body(body).await?;
+        match head.method {
+            Method::POST => backfill::start(backfill, &body).await?,
+            Method::PATCH => backfill::change(backfill, &body).await?,
+            _ => backfill::cancel(backfill, &body).await?,
+        }
+        let status = if head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK };
+        json(status, &backfill.view(false))
     }
 
     async fn next(&self, stash: usize, head: &Parts) -> Answered {
@@ -218,6 +248,11 @@ impl Inner {
         };
         Err(problem.with_header(header::CONNECTION, HeaderValue::from_static("close")))
     }
+}
+
+/// Keys are personal data: they are shown only where they are asked for.
+fn wants_keys(head: &Parts) -> bool {
+    head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "keys=1"))
 }
 
 fn text(content_type: &'static str, body: String) -> Response<Reply> {

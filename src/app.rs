@@ -11,6 +11,7 @@ use crate::{
     http::serve,
     kask_server,
     phase::file::RecordFault,
+    stash::memory::MemoryFault,
     tier::{kask::KaskUrlFault, redis::TargetFault, shards::ShardMapFault},
     verify::Verifier,
 };
@@ -42,6 +43,8 @@ pub enum StartFault {
     RedisMissing { stash: String, phase: crate::phase::Phase },
     #[error("stash \"{stash}\": the thread of its journal cannot be started: {source}; are threads limited?")]
     Journal { stash: String, source: io::Error },
+    #[error("stash \"{stash}\": {fault}")]
+    Memory { stash: String, fault: MemoryFault },
     #[error(transparent)]
     Mounts(#[from] SameBaseUri),
 }
@@ -77,7 +80,7 @@ pub async fn run(
         kasks.extend(built.kask);
         let keys_max = config.limits.key_bytes_max;
         let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
-        stashes.push(Managed { mover: built.mover, verifier });
+        stashes.push(Managed { mover: built.mover, backfill: built.backfill, verifier });
     }
     let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
@@ -91,7 +94,7 @@ pub async fn run(
     let addresses = Addresses { data: data.1, admin: admin.1 };
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(serve(admin.0, admin_service, build::admin_limits(), admin_stop.clone()));
-    stashes.iter().for_each(|stash| build::start(&stash.mover, &background));
+    stashes.iter().for_each(|stash| build::start(&stash.mover, &stash.backfill, &background));
     on_ready(addresses);
 
     let drained = serve(data.0, dialect.clone(), limits, stop).await;

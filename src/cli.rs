@@ -4,6 +4,7 @@
 //! that becomes one here; it writes through [`Output`], never with `println!`, so that a reader who has seen enough
 //! (`decant … | head -1`) is no error.
 
+mod backfill;
 mod bar;
 mod check;
 mod client;
@@ -14,6 +15,7 @@ mod outbox;
 mod output;
 mod phase;
 mod serve;
+mod shard;
 mod status;
 mod text;
 mod verify;
@@ -97,8 +99,12 @@ pub enum Command {
     Phase(phase::PhaseArgs),
     /// The decants that share a stash: who follows, who is silent; declare one gone
     Fleet(fleet::FleetArgs),
+    /// The bulk copy: everything that Kask lacks, beside live traffic
+    Backfill(backfill::BackfillArgs),
     /// Intents under way between the tiers, and those given up on
     Outbox(outbox::OutboxArgs),
+    /// The Redis shards: show them, accept that one lost writes
+    Shard(shard::ShardArgs),
     /// Compare the tiers key by key, and say whether everything arrived
     Verify(verify::VerifyArgs),
     /// One key in both tiers: bytes, decoded value, TTL, intents
@@ -157,7 +163,9 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Status(args) => status::run(&cli.global, args, &mut output),
         Command::Phase(args) => phase::run(&cli.global, args, &mut output),
         Command::Fleet(args) => fleet::run(&cli.global, args, &mut output),
+        Command::Backfill(args) => backfill::run(&cli.global, args, &mut output),
         Command::Outbox(args) => outbox::run(&cli.global, args, &mut output),
+        Command::Shard(args) => shard::run(&cli.global, args, &mut output),
         Command::Verify(args) => verify::run(&cli.global, args, &mut output),
         Command::Inspect(args) => inspect::run(&cli.global, args, &mut output),
         Command::Kask(args) => kask::run(args),

@@ -25,10 +25,10 @@ use crate::phase::file::{RecordFault, RecordFile};
 use std::time::SystemTime;
 
 /// Work on the disk, which the runtime does not wait for.
-async fn on_disk(
+async fn on_disk<T: Send + 'static>(
     file: &RecordFile,
-    work: impl FnOnce(&RecordFile) -> Result<(), RecordFault> + Send + 'static,
-) -> Result<(), RecordFault> {
+    work: impl FnOnce(&RecordFile) -> Result<T, RecordFault> + Send + 'static,
+) -> Result<T, RecordFault> {
     let (worked, named) = (file.clone(), file);
     let done = tokio::task::spawn_blocking(move || work(&worked)).await;
     done.unwrap_or_else(|ended| Err(named.unwritten(std::io::Error::other(ended))))

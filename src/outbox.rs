@@ -10,6 +10,7 @@
 //! | `record\|<key>` | hash | what the intents of `<key>` share, and one field an intent; lives as long as the key has one |
 //! | `to-kask`, `to-redis` | sorted set | `<token><key>` by the intent's age; a damaged one at `+inf` |
 //! | `damaged` | hash | intents given up on, by token, with the reason |
+//! | `life` | hash | which process of Redis was accepted, which came before it, and whether writes are lost: see [`Witness`] |
 //! | `members` | hash | the decants at work, by name: when each last said so, and what it believes |
 //!
 //! None of them has a TTL, so no `volatile-*` policy evicts them. Each step is one script: all its checks come before its first write,
@@ -25,6 +26,7 @@ mod peek;
 mod reply;
 mod scripts;
 mod shard_state;
+mod witness;
 
 pub use calls::{Outbox, OutboxSettings};
 pub use damaged::Verdict;
@@ -32,4 +34,5 @@ pub use many::{Life, Weight};
 pub use members::{Announced, Announcement};
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
-pub use shard_state::{Damaged, Raised, ShardFault, ShardLook};
+pub use shard_state::{Accepted, Damaged, Raised, ShardFault, ShardLook};
+pub use witness::{Known, Suspect, Witness};

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod guard;
+pub mod proof;
 pub mod record;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,9 @@ pub mod alone;
 mod answer;
 mod figures;
 pub mod inspect;
+pub mod load;
 mod looker;
+pub mod memory;
 mod metrics;
 pub mod mover;
 mod neighbours;
@@ -18,8 +20,9 @@ mod watch_traffic;
 
 use crate::{
     codec::key::Key,
-    config::{OnTierFailure, Replication, StashConfig},
+    config::{AfterLoss, OnTierFailure, Replication, StashConfig},
     dialect::{Answer, AnswerFuture, Context, KeyValue, Operation, Verb},
+    phase::proof::{BackfillProof, VerifyProof},
     protocol::{
         Beliefs, Rules, Settings, Site,
         read::read,
@@ -30,18 +33,21 @@ use crate::{
 };
 pub use alone::Alone;
 use alone::LoneWrite;
-pub use figures::{ShardFigures, StashFigures};
+use arc_swap::ArcSwapOption;
+pub use figures::{ShardFigures, StashFigures, SuspectFigures};
+use load::Load;
 pub use looker::{Seen, ShardView};
+use memory::Memory;
 use metrics::ShardMetrics;
 pub use metrics::{Reads, StashMetrics};
 use neighbours::Heard;
 pub use neighbours::Neighbour;
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 pub use tiers::Tiers;
 use tokio::sync::{Semaphore, oneshot};
@@ -80,6 +86,10 @@ pub struct Stash {
     shadow_share: f64,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
+    /// How long clients' operations take.
+    pub load: Load,
+    /// What has been shown about this stash, for the guards.
+    pub proofs: Proofs,
     /// One permit for each operation under way, writes until they have ended.
     places: Arc<Semaphore>,
     places_max: usize,
@@ -87,7 +97,16 @@ pub struct Stash {
     tasks: TaskTracker,
     look_every: Duration,
     redis_timeout: Duration,
+    /// What was seen of the shards, on disk.
+    memory: OnceLock<Arc<Mutex<Memory>>>,
     default_ttl_s: u64,
+}
+
+/// Each is told by what showed it, and kept by that.
+#[derive(Debug, Default)]
+pub struct Proofs {
+    pub backfill: ArcSwapOption<BackfillProof>,
+    pub verify: ArcSwapOption<VerifyProof>,
 }
 
 /// What [`Stash::new`] is built from besides the config.
@@ -122,10 +141,13 @@ impl Stash {
             traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
             confirmed: AtomicBool::new(false),
+            load: Load::default(),
+            proofs: Proofs::default(),
             places: Arc::new(Semaphore::new(parts.places_max)),
             places_max: parts.places_max,
             tasks: parts.tasks,
             look_every: config.outbox.look_every,
+            memory: OnceLock::new(),
             redis_timeout: config.redis.as_ref().map_or(Duration::from_millis(400), |redis| redis.timeout),
             default_ttl_s: config.default_ttl_s,
         })
@@ -150,6 +172,11 @@ impl Stash {
         self.places_max - self.places.available_permits()
     }
 
+    /// Operations under way, as a share of those that are taken at once.
+    pub fn fullness(&self) -> f64 {
+        self.in_flight() as f64 / self.places_max.max(1) as f64
+    }
+
     async fn run(&self, key: Key, verb: Verb) -> Answer {
         if !self.is_confirmed() {
             return unavailable("decant is starting: the phase in force is not confirmed yet");
@@ -157,8 +184,8 @@ impl Stash {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return unavailable("too many operations are under way");
         };
-        let began = self.site.world.now();
-        match verb {
+        let (began, entered) = (self.site.world.now(), Instant::now());
+        let answer = match verb {
             Verb::Get { latest } => {
                 let answer = read(&self.site, &key, latest, began).await;
                 self.metrics.read_served(&answer);
@@ -174,7 +201,9 @@ impl Stash {
                 let change = Change { content: Content::Nothing, only_if_absent: false };
                 answer::deleted(self.detached(key, change, began, place).await)
             }
-        }
+        };
+        self.load.record(entered.elapsed());
+        answer
     }
 
     /// Runs a write to its end, whether or not the client waits for the answer.
@@ -235,5 +264,6 @@ fn settings(config: &StashConfig) -> Settings {
         answer_before_copy: config.replication == Replication::Async,
         fail_on_tier_failure: config.on_tier_failure == OnTierFailure::Fail,
         repairs_max: REPAIRS_MAX,
+        hold_doubtful: config.redis.as_ref().is_some_and(|redis| redis.after_loss == AfterLoss::Hold),
     }
 }

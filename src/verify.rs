@@ -168,7 +168,9 @@ impl Verifier {
         let notes = state_dir.join(format!("{name}.verify.notes"));
         // A leftover of a run that was cut off: the next one would remove it, but until then it takes room.
         let _ = std::fs::remove_dir_all(&notes);
-        let state = Mutex::new(Now { running: None, kept: cut_off(kept, &name) });
+        let kept = cut_off(kept, &name);
+        publish(&mover, &kept);
+        let state = Mutex::new(Now { running: None, kept });
         Arc::new(Verifier { mover, store, hasher, notes, key_bytes_max, background, tasks, state })
     }
 
@@ -199,11 +201,6 @@ impl Verifier {
             summary: report.summary,
         });
         Brief { running, last }
-    }
-
-    /// The last run over everything.
-    pub fn last_full(&self) -> Option<Report> {
-        self.state().kept.full.clone()
     }
 
     /// Begins a run; its id.
@@ -281,12 +278,13 @@ impl Verifier {
         );
         let mut kept = Kept { under_way: None, ..self.state().kept.clone() };
         // One that was cut short and found nothing says nothing against the one before.
-        if report.is_full() && (report.complete || report.keys.missing + report.keys.different > 0) {
+        if report.asked.is_full() && (report.complete || report.keys.missing + report.keys.different > 0) {
             kept.full = Some(report.clone());
         }
         kept.last = Some(report);
         // Durable before anybody is told of it.
         self.keep(&kept).await;
+        publish(&self.mover, &kept);
         let mut state = self.state();
         (state.running, state.kept) = (None, kept);
     }
@@ -325,6 +323,12 @@ impl Running {
             },
         }
     }
+}
+
+/// Tells the guards what the last run over everything was.
+fn publish(mover: &Mover, kept: &Kept) {
+    let proof = kept.full.as_ref().map(|report| Arc::new(report.proof()));
+    mover.stash().proofs.verify.store(proof);
 }
 
 /// A run that was under way when its process ended has proven nothing.

@@ -2,6 +2,7 @@
 
 use super::views::{RecordView, StashView};
 use crate::{
+    backfill::{self, Hold, Outcome, RunView},
     phase::{Phase, record::State},
     stash::{ShardFigures, StashFigures, mover::FleetFigures},
 };
@@ -55,6 +56,13 @@ pub(super) fn attention(stash: &StashView, now_unix_ms: u64) -> Vec<Attention> {
     if figures.redis_in_use {
         let moving = stash.record.as_ref().is_some_and(|record| record.state == State::Moving);
         figures.shards.iter().for_each(|shard| of_shard(shard, moving, &mut list));
+        let evicted: u64 = figures.shards.iter().map(|shard| shard.evicted).sum();
+        if evicted > 0 && stash.record.as_ref().is_some_and(|record| record.phase == Phase::KaskFirst) {
+            list.push(warn(
+                format!("Redis has evicted {evicted} keys since kask-first began"),
+                "Kask has them; going back to dual-write, which reads Redis alone, would miss them",
+            ));
+        }
     }
     of_fleet(&stash.fleet, &mut list);
     of_kask(figures, stash.record.as_ref().map(|record| record.phase), &mut list);
@@ -73,6 +81,9 @@ pub(super) fn attention(stash: &StashView, now_unix_ms: u64) -> Vec<Attention> {
                 "they are healed once Redis is back; until then there is no way back",
             ),
         });
+    }
+    if let Some(run) = &stash.backfill {
+        of_backfill(run, &mut list);
     }
     list.sort_by_key(|one| std::cmp::Reverse(one.level));
     list
@@ -114,6 +125,25 @@ fn of_record(record: &RecordView, figures: &StashFigures, now_unix_ms: u64, list
     }
 }
 
+/// What it came to of itself, and nobody has looked at yet.
+fn of_backfill(run: &RunView, list: &mut Vec<Attention>) {
+    let why = || run.why.clone().unwrap_or_default();
+    match run.state {
+        backfill::State::Running => {
+            if let Some(Hold { what, why: Some(why) }) = &run.held_by {
+                list.push(warn(format!("the backfill waits for {}", what.name()), why.clone()));
+            }
+        }
+        backfill::State::Paused => list.push(warn("the backfill is paused", why())),
+        backfill::State::Void => list.push(warn("what the backfill has copied counts no more", why())),
+        backfill::State::Finished if run.of(Outcome::Failed) > 0 => list.push(warn(
+            format!("the backfill left {} keys for which a tier had failed", run.of(Outcome::Failed)),
+            "decant backfill resume tries them again; decant backfill status --keys lists them",
+        )),
+        backfill::State::Finished | backfill::State::Cancelled => {}
+    }
+}
+
 fn of_shard(shard: &ShardFigures, moving: bool, list: &mut Vec<Attention>) {
     let name = &shard.name;
     if !shard.up {
@@ -127,6 +157,18 @@ fn of_shard(shard: &ShardFigures, moving: bool, list: &mut Vec<Attention>) {
             "it is not asked but for probes, until one of them is answered",
         ));
         return;
+    }
+    if let Some(suspect) = &shard.suspect {
+        list.push(bad(
+            format!("Redis {name} came back without acknowledged writes at {}: {}", suspect.since, suspect.extent()),
+            "nothing is copied from what it held before, and moves wait: compare keys (decant inspect), then decant shard accept-loss",
+        ));
+    }
+    if let Some(since) = &shard.mirror_lost_since {
+        list.push(warn(
+            format!("Redis {name} lost writes of the mirror, accepted at {since}"),
+            "going back would lose them",
+        ));
     }
     if let Some(ms) = shard.seen_ms_ago.filter(|ms| *ms >= UNSEEN_MS) {
         list.push(warn(

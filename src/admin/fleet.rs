@@ -1,6 +1,6 @@
 //! A member of the fleet is declared gone.
 
-use super::{Answered, json, moves::one_line, problem::Problem, status, views::FleetView};
+use super::{Answered, json, moves, problem::Problem, status, views::FleetView};
 use crate::stash::mover::{ForgetFault, Mover};
 use http::StatusCode;
 use serde::Deserialize;
@@ -19,7 +19,8 @@ pub(super) async fn forget(mover: &Mover, member: &str, body: &[u8]) -> Answered
     let body: Body = serde_json::from_slice(body).map_err(|fault| {
         bad(format!("the body is not what this takes: {fault}; send {{\"reason\": TEXT}} and, as wanted, by"))
     })?;
-    let by = one_line(&body.reason, body.by)?;
+    let by = moves::who(body.by);
+    moves::one_line(&body.reason, &by)?;
     mover.forget(member, &by, &body.reason).await.map_err(|fault| {
         let detail = fault.to_string();
         match fault {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     phase::{Phase, guard::Guard, record::Line},
-    stash::mover::{MoveFault, MoveRequest, Moved, Mover},
+    stash::mover::{HistoryFault, MoveFault, MoveRequest, Moved, Mover},
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -47,7 +47,8 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
              send {{\"to\": PHASE, \"reason\": TEXT}} and, as wanted, from, by, force, dry_run, kask_emptied"
         ))
     })?;
-    let by = one_line(&body.reason, body.by)?;
+    let by = who(body.by);
+    one_line(&body.reason, &by)?;
     if body.reason.trim().is_empty() && !body.dry_run {
         return Err(bad(MoveFault::NoReason.to_string()));
     }
@@ -62,16 +63,20 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
     })
 }
 
-/// Who says so, where reason and name can stand in the history.
-pub(super) fn one_line(reason: &str, by: Option<String>) -> Result<String, Problem> {
-    let by = by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned());
-    for (name, text, chars_max) in [("reason", reason, REASON_CHARS_MAX), ("by", &by, BY_CHARS_MAX)] {
+/// Who did it, for those who read of it later.
+pub(super) fn who(by: Option<String>) -> String {
+    by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| NOBODY.to_owned())
+}
+
+/// What stays for others to read must be readable.
+pub(super) fn one_line(reason: &str, by: &str) -> Result<(), Problem> {
+    for (name, text, chars_max) in [("reason", reason, REASON_CHARS_MAX), ("by", by, BY_CHARS_MAX)] {
         if text.chars().count() > chars_max || text.chars().any(char::is_control) {
             let detail = format!("\"{name}\" is one line of at most {chars_max} characters");
             return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail));
         }
     }
-    Ok(by)
+    Ok(())
 }
 
 pub(super) fn phase(name: &str) -> Result<Phase, Problem> {
@@ -111,9 +116,11 @@ fn refused(fault: MoveFault) -> Problem {
         MoveFault::Behind(ref members) | MoveFault::Unpromised(ref members) => {
             conflict("member-behind").with("members", members.clone().into())
         }
-        MoveFault::Away(_) | MoveFault::Etcd(_) | MoveFault::Unknown(_) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail)
-        }
+        MoveFault::History(HistoryFault::File(_)) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", detail),
+        MoveFault::History(HistoryFault::Shared(_))
+        | MoveFault::Away(_)
+        | MoveFault::Etcd(_)
+        | MoveFault::Unknown(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail),
         MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))

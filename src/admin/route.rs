@@ -20,10 +20,14 @@ pub(super) enum Resource<'a> {
     /// The key as the URL spells it.
     Key(&'a str, &'a str),
     Outbox(&'a str),
+    Backfill(&'a str),
     Traffic(&'a str),
     Fleet(&'a str),
     /// A member of the fleet, by its name.
     Member(&'a str, &'a str),
+    Shards(&'a str),
+    /// A shard whose loss of writes an operator accepts, by its name.
+    Loss(&'a str, &'a str),
     /// A damaged intent, by the id that the outbox lists.
     Damaged(&'a str, &'a str),
     Verify(&'a str),
@@ -49,6 +53,9 @@ impl<'a> Resource<'a> {
             | Resource::Damaged(stash, _)
             | Resource::Member(stash, _)
             | Resource::Fleet(stash)
+            | Resource::Shards(stash)
+            | Resource::Loss(stash, _)
+            | Resource::Backfill(stash)
             | Resource::Outbox(stash)
             | Resource::Traffic(stash)
             | Resource::Verify(stash) => Some(stash),
@@ -61,6 +68,8 @@ impl<'a> Resource<'a> {
             Resource::Phase(_) => "GET, HEAD, PUT",
             Resource::Damaged(..) => "POST, DELETE",
             Resource::Member(..) => "DELETE",
+            Resource::Loss(..) => "POST",
+            Resource::Backfill(_) => "GET, HEAD, POST, PATCH, DELETE",
             Resource::Verify(_) => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
         }
@@ -99,14 +108,23 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
         "phase/history" => Some(Resource::History(stash)),
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
+        "backfill" => Some(Resource::Backfill(stash)),
         "traffic" => Some(Resource::Traffic(stash)),
         "fleet" => Some(Resource::Fleet(stash)),
         "verify" => Some(Resource::Verify(stash)),
-        _ => match (rest.strip_prefix("damaged/"), rest.strip_prefix("fleet/")) {
-            (Some(id), _) => Some(Resource::Damaged(stash, id)),
-            (None, Some(member)) => Some(Resource::Member(stash, member)),
-            (None, None) => Some(Resource::Key(stash, rest.strip_prefix("keys/")?)),
-        },
+        "shards" => Some(Resource::Shards(stash)),
+        _ => {
+            if let Some(id) = rest.strip_prefix("damaged/") {
+                return Some(Resource::Damaged(stash, id));
+            }
+            if let Some(member) = rest.strip_prefix("fleet/") {
+                return Some(Resource::Member(stash, member));
+            }
+            if let Some(shard) = rest.strip_prefix("shards/") {
+                return Some(Resource::Loss(stash, shard.strip_suffix("/accept-loss")?));
+            }
+            Some(Resource::Key(stash, rest.strip_prefix("keys/")?))
+        }
     }
 }
 
@@ -136,7 +154,7 @@ pub(super) fn route<'a>(
     Ok(Route {
         resource,
         stash: index,
-        writes: matches!(*method, Method::PUT | Method::POST | Method::DELETE),
+        writes: matches!(*method, Method::PUT | Method::POST | Method::PATCH | Method::DELETE),
         deletes: *method == Method::DELETE,
     })
 }
@@ -175,6 +193,10 @@ mod tests {
             ("/v1/stashes/echoseen/damaged/00", 405, 405, 200),
             ("/v1/stashes/echoseen/fleet", 200, 405, 405),
             ("/v1/stashes/echoseen/fleet/one", 405, 405, 405),
+            ("/v1/stashes/echoseen/shards", 200, 405, 405),
+            ("/v1/stashes/echoseen/shards/main/accept-loss", 405, 405, 200),
+            ("/v1/stashes/echoseen/shards/main", 404, 404, 404),
+            ("/v1/stashes/echoseen/backfill", 200, 405, 200),
             ("/v1/stashes/echoseen/verify", 200, 405, 200),
             ("/v1/stashes/other/phase", 404, 404, 404),
             ("/v1/stashes/echoseen/", 404, 404, 404),

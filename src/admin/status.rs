@@ -34,6 +34,7 @@ pub(super) fn stash(managed: &Managed) -> StashView {
         attention: Vec::new(),
         fleet: mover.fleet(),
         figures: stash.figures(),
+        backfill: managed.backfill.view(false).run,
         verify: managed.verifier.brief(),
     };
     view.attention = attention(&view, unix_ms());

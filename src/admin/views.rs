@@ -2,6 +2,7 @@
 
 pub use super::attention::{Attention, Level};
 use crate::{
+    backfill::RunView,
     codec::show::rfc3339,
     phase::{
         Phase,
@@ -9,7 +10,7 @@ use crate::{
         record::{Happening, Measured, PhaseRecord, State},
     },
     stash::{
-        StashFigures,
+        ShardFigures, StashFigures,
         mover::FleetFigures,
         traffic::{Slot, Windows},
     },
@@ -46,6 +47,9 @@ pub struct StashView {
     pub fleet: FleetFigures,
     #[serde(flatten)]
     pub figures: StashFigures,
+    /// The last backfill; none: there was never one.
+    #[serde(default)]
+    pub backfill: Option<RunView>,
     /// The last run of verify, and the one under way.
     #[serde(default)]
     pub verify: verify::Brief,
@@ -212,6 +216,23 @@ pub struct DamagedView {
     pub reason: String,
 }
 
+/// `GET /v1/stashes/{stash}/shards`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardsView {
+    pub stash: String,
+    /// `serve` or `hold`: what is done with what only a suspect shard has.
+    pub after_loss: String,
+    pub shards: Vec<ShardFigures>,
+}
+
+/// A loss of writes that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossAcceptedView {
+    pub shard: String,
+    /// When, by whom and why, as it stays with the shard.
+    pub accepted: String,
+}
+
 /// What became of a damaged intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgedView {
@@ -267,6 +288,7 @@ mod tests {
             attention: Vec::new(),
             fleet: FleetFigures::default(),
             figures,
+            backfill: None,
             verify: verify::Brief::default(),
         };
         let text = serde_json::to_string(&view).unwrap();

@@ -2,6 +2,7 @@
 
 use super::{StartFault, keep_up::keep_up, state_dir::StateDir};
 use crate::{
+    backfill::{self, Backfill, BackfillSettings},
     codec::transcode::Transcoder,
     config::{Config, EtcdConfig, KaskEndpoint, RedisConfig, StashConfig},
     etcd::ClientSettings,
@@ -11,7 +12,7 @@ use crate::{
     outbox::{Outbox, OutboxSettings},
     phase::file::RecordFile,
     protocol::{Belief, Beliefs, Fence},
-    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, mover::Mover},
+    stash::{Alone, Stash, StashMetrics, StashParts, Tiers, memory::Memory, mover::Mover},
     tier::{
         kask::KaskTier,
         redis::{Shard, Target},
@@ -25,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// A stash, ready to be started.
 pub struct Built {
     pub mover: Arc<Mover>,
+    pub backfill: Arc<Backfill>,
     /// The embedded Kask, where there is one, and what stops it.
     pub kask: Option<(Running, CancellationToken)>,
 }
@@ -49,6 +51,10 @@ pub async fn stash(
     let tier = KaskTier::new(&url, config.kask.timeout, &config.name)
         .map_err(|fault| StartFault::KaskUrl { stash: config.name.clone(), fault })?;
     let outbox = config.redis.as_ref().map(|redis| outbox(config, redis)).transpose()?;
+    let memory = outbox.as_ref().map(|_| memory(config, state)).transpose()?;
+    if let (Some(outbox), Some(memory)) = (&outbox, &memory) {
+        outbox.recall(&state.member, memory.known());
+    }
     let shards = outbox.as_ref().map_or(0, |outbox| outbox.shards().len());
     let metrics = Arc::new(StashMetrics::new(&config.name));
     let alone = journal(config, state, &metrics).await?;
@@ -77,20 +83,34 @@ pub async fn stash(
         store: if all.etcd.is_some() { "etcd" } else { "file" },
     };
     let file = RecordFile::new(&state.path, &config.name);
-    if let Some(etcd) = &all.etcd {
-        let shared = Shared::new(membership(etcd, &state.member), &config.name, file);
-        return Ok(Built { mover: Mover::of_fleet(Stash::new(config, parts), shared, config.phase), kask });
+    let stash = Stash::new(config, parts);
+    if let Some(memory) = memory {
+        stash.remember_in(memory);
     }
-    let store = FileStore::open(file)?;
-    if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
-        return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
-    }
-    let mover = Mover::new(Stash::new(config, parts), store, state.member.clone(), config.phase);
-    Ok(Built { mover, kask })
+    let mover = if let Some(etcd) = &all.etcd {
+        Mover::of_fleet(stash, Shared::new(membership(etcd, &state.member), &config.name, file), config.phase)
+    } else {
+        let store = FileStore::open(file)?;
+        if let Some(record) = store.record().filter(|record| record.phase.uses_redis() && config.redis.is_none()) {
+            return Err(StartFault::RedisMissing { stash: config.name.clone(), phase: record.phase });
+        }
+        Mover::new(stash, store, state.member.clone(), config.phase)
+    };
+    let backfill = Backfill::open(mover.clone(), &state.path, backfill_settings(config));
+    Ok(Built { mover, backfill, kask })
 }
 
-/// Lets the stash confirm its phase, look at its shards and reap, until `background` is cancelled.
-pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
+fn backfill_settings(config: &StashConfig) -> BackfillSettings {
+    let told = &config.backfill;
+    BackfillSettings {
+        limits: backfill::Limits { keys_per_s: told.keys_per_s, bytes_per_s: told.bytes_per_s },
+        harmless: told.harmless,
+        default_ttl_s: config.default_ttl_s,
+    }
+}
+
+/// Lets the stash confirm its phase, look at its shards, reap and copy, until `background` is cancelled.
+pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &CancellationToken) {
     let (stash, stop) = (mover.stash().clone(), background.clone());
     let moving = mover.clone();
     if let Some(shared) = mover.shared() {
@@ -103,9 +123,16 @@ pub fn start(mover: &Arc<Mover>, background: &CancellationToken) {
     let (healed, stop) = (stash.clone(), background.clone());
     let heal = move || healed.clone().heal_alone(stop.clone());
     tokio::spawn(keep_up("healer", stash.name.clone(), background.clone(), heal));
+    let (kept, stop) = (stash.clone(), background.clone());
+    let keep = move || kept.clone().keep_memory(stop.clone());
+    tokio::spawn(keep_up("memory", stash.name.clone(), background.clone(), keep));
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
+    let (copying, stop) = (backfill.clone(), background.clone());
+    let copy = move || copying.clone().run(stop.clone());
+    // Waited for when decant ends, so that its last checkpoint is written.
+    stash.site.world.tasks.spawn(keep_up("backfill", stash.name.clone(), background.clone(), copy));
     for shard in 0..stash.views.len() {
         let (watched, stop) = (stash.clone(), background.clone());
         let watch = move || watched.clone().watch_shard(shard, stop.clone());
@@ -122,6 +149,11 @@ fn membership(etcd: &EtcdConfig, member: &str) -> SharedSettings {
         lease: etcd.lease,
         member: member.to_owned(),
     }
+}
+
+/// One small file: read while nothing is served yet.
+fn memory(config: &StashConfig, state: &StateDir) -> Result<Memory, StartFault> {
+    Memory::open(&state.path, &config.name).map_err(|fault| StartFault::Memory { stash: config.name.clone(), fault })
 }
 
 async fn journal(config: &StashConfig, state: &StateDir, metrics: &StashMetrics) -> Result<Alone, StartFault> {

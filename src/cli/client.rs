@@ -103,10 +103,16 @@ impl Client {
             Ok(document) => document,
             Err(refusal) => return Err(Failure { exit: Exit::Failed, message: refusal.detail() }),
         };
-        let typed = serde_json::from_value(document.clone()).with_context(|| {
+        let typed = self.typed(path, document.clone())?;
+        Ok((document, typed))
+    }
+
+    /// A document as this decant knows it.
+    pub(super) fn typed<T: DeserializeOwned>(&self, path: &str, document: Value) -> Result<T, Failure> {
+        let typed = serde_json::from_value(document).with_context(|| {
             format!("{}{path} is not as this decant knows it; is the other one of another version?", self.base)
         })?;
-        Ok((document, typed))
+        Ok(typed)
     }
 
     /// The stash that is meant: the named one, or the only one.
@@ -160,6 +166,12 @@ fn token_of(path: &Path) -> Result<String, Failure> {
         )));
     }
     Ok(token.to_owned())
+}
+
+/// Who runs this, also through sudo.
+pub(super) fn user() -> String {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME")).unwrap_or_else(|| "the command line".to_owned())
 }
 
 /// Runs a command's calls on this thread.

@@ -2,8 +2,7 @@
 
 use super::{
     Exit, Failure, Global, Output,
-    client::{self, Client},
-    phase::user,
+    client::{self, Client, user},
     text::{ago, plain, table},
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use super::{
     Exit, Failure, Global, Output,
-    client::{self, Client, Refusal},
+    client::{self, Client, Refusal, user},
     text::{ago, guards, plain, table},
 };
 use crate::{
@@ -296,10 +296,4 @@ impl Session<'_> {
         self.output.out(&text)?;
         Err(Failure { exit, message: "the move was refused: a guard fails; nothing was done".to_owned() })
     }
-}
-
-/// Who runs this, also through sudo.
-pub(super) fn user() -> String {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME")).unwrap_or_else(|| "the command line".to_owned())
 }

@@ -13,7 +13,8 @@ impl Transcoder {
         a == b || self.value(a).is_some_and(|a| self.value(b).is_some_and(|b| a == b))
     }
 
-    fn value(&self, kask_body: &[u8]) -> Option<Value> {
+    /// What RESTBagOStuff reads from a body, where that needs no object.
+    pub fn value(&self, kask_body: &[u8]) -> Option<Value> {
         let payload = self.payload(kask_body).ok()?;
         match self.serialization() {
             Serialization::Json => json::decode(payload).ok(),

@@ -59,6 +59,11 @@ impl Key {
         }
     }
 
+    /// The key that [`Key::to_url`] wrote, whatever its bytes; `None` for another text.
+    pub fn from_escaped(text: &str) -> Option<Key> {
+        percent_decode(text.as_bytes()).ok().map(|bytes| Key(bytes.into()))
+    }
+
     /// Why Kask cannot have such a key; a store can hold any.
     pub fn fault(&self) -> Option<KeyFault> {
         match self.0.as_ref() {

@@ -100,6 +100,7 @@ pub(super) struct StashImage {
     pub kask: KaskImage,
     pub redis: Option<RedisImage>,
     pub outbox: OutboxImage,
+    pub backfill: BackfillImage,
 }
 
 #[derive(Default, Deserialize)]
@@ -254,6 +255,14 @@ pub(super) struct OutboxImage {
     pub settle_wait_ms: Option<u64>,
     pub pending_keys_max: Option<usize>,
     pub tries_max: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BackfillImage {
+    pub keys_per_s: Option<u64>,
+    pub bytes_per_s: Option<u64>,
+    pub harmless_ms: Option<u64>,
 }
 
 fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretText>, D::Error> {

@@ -124,6 +124,7 @@ pub struct StashConfig {
     /// Absent only where the phase is `kask-only`.
     pub redis: Option<RedisConfig>,
     pub outbox: OutboxConfig,
+    pub backfill: BackfillConfig,
 }
 
 /// When a write is answered, as MultiWriteBagOStuff's `replication`.
@@ -187,6 +188,23 @@ pub struct OutboxConfig {
     pub tries_max: u32,
     /// How long after its APPLY a write whose copy failed is held back, so that every decant knows its key as pending.
     pub settle_wait: Duration,
+}
+
+/// How fast a backfill may go, where nobody says otherwise when it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackfillConfig {
+    /// Keys looked at in a second; 0: no limit.
+    pub keys_per_s: u64,
+    /// Bytes of their values in a second; 0: no limit.
+    pub bytes_per_s: u64,
+    /// While 95 of 100 of clients' operations take no longer than this, they never brake it.
+    pub harmless: Duration,
+}
+
+impl Default for BackfillConfig {
+    fn default() -> Self {
+        BackfillConfig { keys_per_s: 0, bytes_per_s: 0, harmless: Duration::from_millis(20) }
+    }
 }
 
 impl Default for LimitsConfig {

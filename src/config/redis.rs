@@ -42,10 +42,6 @@ pub(super) fn redis(name: &str, mut image: RedisImage, review: &mut Review) -> O
             vec![None]
         }
     };
-    if image.after_loss == Some(AfterLoss::Hold) {
-        let key = format!("{table}.after_loss");
-        review.warn(&key, "\"hold\" is not heeded by this version, which does not notice that Redis lost writes");
-    }
     let distribution = distribution(&table, &image, shards.len(), review);
     let shards: Vec<ShardConfig> = shards.into_iter().collect::<Option<_>>()?;
     told_apart(&table, distribution?, &shards, review);

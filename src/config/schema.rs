@@ -156,6 +156,9 @@ pub const KEYS: &[KeySpec] = &[
     key("stash.*.outbox.settle_wait_ms", ms(30, 2_000), "250"),
     key("stash.*.outbox.pending_keys_max", count(1, 1_000_000, "keys"), "10000"),
     key("stash.*.outbox.tries_max", count(1, 1_000, "tries"), "5"),
+    key("stash.*.backfill.keys_per_s", count(0, 1_000_000_000, "keys"), "0"),
+    key("stash.*.backfill.bytes_per_s", bytes(0, 1_000_000_000_000), "0"),
+    key("stash.*.backfill.harmless_ms", ms(1, 10_000), "20"),
 ];
 
 /// What stands at a path.

@@ -2,8 +2,8 @@
 
 use super::BaseUri;
 use super::image::millis;
-use super::image::{KaskImage, OutboxImage, StashImage};
-use super::model::{KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig};
+use super::image::{BackfillImage, KaskImage, OutboxImage, StashImage};
+use super::model::{BackfillConfig, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig};
 use super::review::Review;
 use super::{redis, secret_file, urls};
 use crate::phase::Phase;
@@ -68,6 +68,7 @@ pub(super) fn stash(
         kask: kask?,
         redis,
         outbox,
+        backfill: backfill(&image.backfill),
     })
 }
 
@@ -142,6 +143,15 @@ fn budget(name: &str, kask: Duration, redis: Duration, redis_written: bool, revi
             REQUEST_BUDGET.as_millis()
         );
         review.fault(&format!("stash.{name}.kask.timeout_ms"), what, "lower this, or redis.timeout_ms");
+    }
+}
+
+fn backfill(image: &BackfillImage) -> BackfillConfig {
+    let default = BackfillConfig::default();
+    BackfillConfig {
+        keys_per_s: image.keys_per_s.unwrap_or(default.keys_per_s),
+        bytes_per_s: image.bytes_per_s.unwrap_or(default.bytes_per_s),
+        harmless: millis(image.harmless_ms, default.harmless),
     }
 }
 

@@ -51,14 +51,6 @@ fn general(path: &str) -> String {
 }
 
 #[test]
-fn a_setting_that_this_version_does_not_heed_is_warned_of() {
-    let held = REFERENCE.replacen("after_loss = \"serve\"", "after_loss = \"hold\"", 1);
-    let warnings = load_text(&held, &[]).unwrap().warnings;
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert_eq!(warnings[0].key, "stash.echoseen.redis.after_loss");
-}
-
-#[test]
 fn the_reference_is_a_configuration_and_warns_of_nothing() {
     let loaded = load_text(REFERENCE, &[]).unwrap();
     assert_eq!(loaded.warnings, []);

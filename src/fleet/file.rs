@@ -33,9 +33,7 @@ impl FileStore {
 
     /// The moves so far, oldest first.
     pub async fn history(&self) -> Result<Vec<PhaseRecord>, RecordFault> {
-        let file = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || file.history()).await;
-        read.unwrap_or_else(|ended| Err(self.file.unwritten(std::io::Error::other(ended))))
+        on_disk(&self.file, RecordFile::history).await
     }
 
     /// Another version of the phase: durable, and then told in the history. With an error nothing has begun; that the line alone could

@@ -4,17 +4,18 @@ use super::{
     Names,
     reply::{Reply, newest_text, odd, odd_unheard, refused, token_text, unheard},
     scripts,
+    witness::{Known, Witness},
 };
 use crate::{
     codec::{key::Key, transcode::Transcoder},
     protocol::world::{Applied, Claimed, Content, Owned, Refusal, Seen, Settled, Stored, Taken, Token, Unheard},
     tier::{
-        redis::{Script, Shard, value::OddReply},
+        redis::{RedisFailure, Script, Shard, Told, value::OddReply},
         shards::ShardMap,
     },
 };
-use std::{borrow::Cow, sync::Arc};
-use tokio::time::Instant;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use tokio::{sync::Notify, time::Instant};
 
 /// Lengths and counts of one stash's outbox.
 #[derive(Clone, Debug)]
@@ -35,6 +36,9 @@ pub struct Outbox {
     pub(super) names: Names,
     pub(super) transcoder: Arc<Transcoder>,
     pub(super) settings: OutboxSettings,
+    /// One for each shard.
+    pub(super) witnesses: Vec<Arc<Witness>>,
+    news: Arc<Notify>,
 }
 
 /// The longest reason kept with a damaged intent, in characters.
@@ -49,7 +53,28 @@ impl Outbox {
         settings: OutboxSettings,
     ) -> Outbox {
         let names = Names::new(map.prefix(), stash);
-        Outbox { shards, map, names, transcoder, settings }
+        let news = Arc::new(Notify::new());
+        let witness = || Arc::new(Witness::new(names.clone(), settings.lease_ms, news.clone()));
+        let witnesses: Vec<Arc<Witness>> = shards.iter().map(|_| witness()).collect();
+        shards.iter().zip(&witnesses).for_each(|(shard, witness)| shard.greet_with(witness.clone()));
+        Outbox { shards, map, names, transcoder, settings, witnesses, news }
+    }
+
+    /// What an earlier process of `member` knew of the shards, by their names. Before they are opened.
+    pub fn recall(&self, member: &str, known: &BTreeMap<String, Known>) {
+        for (shard, witness) in self.shards.iter().zip(&self.witnesses) {
+            witness.recall(member, known.get(&shard.name).cloned().unwrap_or_default());
+        }
+    }
+
+    /// What is to be recalled after a restart.
+    pub fn known(&self) -> BTreeMap<String, Known> {
+        self.shards.iter().zip(&self.witnesses).map(|(shard, witness)| (shard.name.clone(), witness.known())).collect()
+    }
+
+    /// Waits until more is known than when this was last called.
+    pub async fn news(&self) {
+        self.news.notified().await;
     }
 
     pub fn shards(&self) -> &[Arc<Shard>] {
@@ -71,19 +96,19 @@ impl Outbox {
         key: &Key,
         args: &[&[u8]],
         until: Instant,
-    ) -> Result<redis::Value, crate::tier::redis::RedisFailure> {
+    ) -> Result<Told, RedisFailure> {
         let keys = self.keys_of(key);
         self.shards[self.map.shard_of(key)].script(script, &keys.each_ref().map(Cow::as_ref), args, until).await
     }
 
     /// What a script of one key is given as KEYS.
-    pub(super) fn keys_of(&self, key: &Key) -> [Cow<'_, [u8]>; 7] {
+    pub(super) fn keys_of(&self, key: &Key) -> [Cow<'_, [u8]>; 8] {
         let value_key = self.map.redis_key(key);
         let record_key = self.names.record(&value_key);
         let names = &self.names;
-        let shared = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
-        let [to_kask, to_redis, damaged, fence, generation] = shared.map(|name| Cow::Borrowed(name.as_slice()));
-        [Cow::Owned(value_key), Cow::Owned(record_key), to_kask, to_redis, damaged, fence, generation]
+        let shared = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation, &names.life];
+        let [to_kask, to_redis, damaged, fence, generation, life] = shared.map(|name| Cow::Borrowed(name.as_slice()));
+        [Cow::Owned(value_key), Cow::Owned(record_key), to_kask, to_redis, damaged, fence, generation, life]
     }
 
     async fn begin(
@@ -108,6 +133,13 @@ impl Outbox {
         until: Instant,
     ) -> Result<Reply, Unheard> {
         Reply::new(self.run(script, key, args, until).await.map_err(unheard)?).map_err(odd_unheard)
+    }
+
+    /// The shard of `key` told how many writes it has counted, at `index`; what it counted.
+    fn counted(&self, key: &Key, reply: &Reply, index: usize) -> Result<u64, OddReply> {
+        let writes = reply.number(index)?;
+        self.witnesses[self.map.shard_of(key)].saw(&reply.life, writes);
+        Ok(writes)
     }
 
     /// The value as Redis is to hold it.
@@ -146,7 +178,8 @@ impl Outbox {
         if reply.text(0).map_err(odd)? == "exists" {
             return Ok(Applied::Exists);
         }
-        Ok(Applied::Done { generation: reply.number(1).map_err(odd)?, others: reply.int(2).map_err(odd)? == 1 })
+        let generation = self.counted(key, &reply, 1).map_err(odd)?;
+        Ok(Applied::Done { generation, others: reply.int(2).map_err(odd)? == 1 })
     }
 
     pub async fn read(&self, key: &Key, fence: &str, until: Instant) -> Result<Seen, Refusal> {
@@ -155,21 +188,26 @@ impl Outbox {
     }
 
     pub(super) fn seen(&self, reply: &Reply) -> Result<Seen, OddReply> {
-        Ok(Seen { record: reply.record(1)?, value: reply.stored(3, &self.transcoder)? })
+        let value = reply.stored(3, &self.transcoder)?;
+        Ok(Seen { record: reply.record(1)?, value, doubtful: reply.int(5)? == 1 })
     }
 
     pub async fn take(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<Taken, Refusal> {
         let token = token_text(intent);
         let reply =
             self.begin(&scripts::TAKE, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await?;
-        self.taken(&reply).map_err(odd)
+        self.taken(key, &reply).map_err(odd)
     }
 
-    pub(super) fn taken(&self, reply: &Reply) -> Result<Taken, OddReply> {
+    pub(super) fn taken(&self, key: &Key, reply: &Reply) -> Result<Taken, OddReply> {
         Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
+            ("shown", value) => Taken::Shown { value, doubtful: reply.int(2)? == 1 },
             ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
             (_, Stored::Absent) => Taken::Nothing,
-            (_, value) => Taken::Value { value, generation: reply.number(2)? },
+            (_, value) => {
+                self.counted(key, reply, 3)?;
+                Taken::Value { value, generation: reply.number(2)? }
+            }
         })
     }
 
@@ -182,6 +220,7 @@ impl Outbox {
 
     pub(super) fn settled(&self, reply: &Reply) -> Result<Settled, OddReply> {
         Ok(match reply.text(0)? {
+            "kept" => Settled::Kept,
             "gone" => Settled::Gone { alone: reply.int(1)? == 1 },
             "newer" => Settled::Newer { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
             _ => Settled::Lost,
@@ -190,13 +229,22 @@ impl Outbox {
 
     pub async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Instant) -> Result<(), Refusal> {
         let token = token_text(intent);
-        self.begin(&scripts::MARK, key, &[fence.as_bytes(), key.as_bytes(), token.as_bytes()], until).await.map(|_| ())
+        let args: [&[u8]; 3] = [fence.as_bytes(), key.as_bytes(), token.as_bytes()];
+        let reply = self.begin(&scripts::MARK, key, &args, until).await?;
+        self.counted(key, &reply, 1).map_err(odd)?;
+        Ok(())
     }
 
     pub async fn mirror(&self, key: &Key, intent: Token, content: &Content, until: Instant) -> Result<Owned, Unheard> {
         let (verb, bytes) = self.redis_value(content);
         let (token, ttl) = (token_text(intent), self.settings.ttl_s.to_string());
-        owned(&self.finish(&scripts::MIRROR, key, &[token.as_bytes(), verb, &bytes, ttl.as_bytes()], until).await?)
+        let reply =
+            self.finish(&scripts::MIRROR, key, &[token.as_bytes(), verb, &bytes, ttl.as_bytes()], until).await?;
+        let owned = owned(&reply)?;
+        if owned == Owned::Yes {
+            self.counted(key, &reply, 1).map_err(odd_unheard)?;
+        }
+        Ok(owned)
     }
 
     pub async fn release(&self, key: &Key, intent: Token, until: Instant) -> Result<Owned, Unheard> {
@@ -210,11 +258,13 @@ impl Outbox {
         args.extend(expired.iter().map(String::as_bytes));
         let reply = self.finish(&scripts::CLAIM, key, &args, until).await?;
         let read = || -> Result<Claimed, OddReply> {
-            Ok(match reply.text(0)? {
-                "kask" => Claimed::ToKask { generation: reply.number(1)?, held: reply.held(2, &self.transcoder)? },
+            let claimed = match reply.text(0)? {
+                "kask" => Claimed::ToKask { generation: reply.number(2)?, held: reply.held(3, &self.transcoder)? },
                 "redis" => Claimed::ToRedis,
-                _ => Claimed::Nothing,
-            })
+                _ => return Ok(Claimed::Nothing),
+            };
+            self.counted(key, &reply, 1)?;
+            Ok(claimed)
         };
         read().map_err(odd_unheard)
     }

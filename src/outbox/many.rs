@@ -10,7 +10,7 @@ use crate::{
     codec::key::Key,
     protocol::world::{Refusal, Seen, Settled, Taken, Token, Unheard},
     tier::redis::{
-        RedisFailure, Script,
+        RedisFailure, Script, Told,
         value::{OddReply, as_int},
     },
 };
@@ -61,7 +61,7 @@ impl Outbox {
         until: Instant,
     ) -> Vec<Result<Seen, Refusal>> {
         let calls = keys.iter().map(|key| (key, vec![fence.as_bytes().to_vec()])).collect();
-        self.begin_many(shard, &scripts::READ, calls, until, |reply| self.seen(reply)).await
+        self.begin_many(shard, &scripts::READ, calls, until, |_, reply| self.seen(reply)).await
     }
 
     pub async fn take_many(
@@ -75,7 +75,7 @@ impl Outbox {
             vec![fence.as_bytes().to_vec(), key.as_bytes().to_vec(), token_text(*token).into_bytes()]
         };
         let calls = keys.iter().map(|of| (&of.0, args(of))).collect();
-        self.begin_many(shard, &scripts::TAKE, calls, until, |reply| self.taken(reply)).await
+        self.begin_many(shard, &scripts::TAKE, calls, until, |key, reply| self.taken(key, reply)).await
     }
 
     /// `copies`: key, intent, and the generation that was copied.
@@ -90,7 +90,7 @@ impl Outbox {
         };
         let calls = copies.iter().map(|copy| (&copy.0, args(copy))).collect();
         let answers = self.run_many(shard, &scripts::SETTLE, calls, until).await;
-        let settled = |answer: Result<Value, RedisFailure>| {
+        let settled = |answer: Result<Told, RedisFailure>| {
             Reply::new(answer.map_err(unheard)?).and_then(|reply| self.settled(&reply)).map_err(odd_unheard)
         };
         answers.into_iter().map(settled).collect()
@@ -102,16 +102,18 @@ impl Outbox {
         script: &'static Script,
         calls: Vec<(&Key, Vec<Vec<u8>>)>,
         until: Instant,
-        read: impl Fn(&Reply) -> Result<T, OddReply>,
+        read: impl Fn(&Key, &Reply) -> Result<T, OddReply>,
     ) -> Vec<Result<T, Refusal>> {
-        let begun = |answer: Result<Value, RedisFailure>| {
+        let keys: Vec<&Key> = calls.iter().map(|(key, _)| *key).collect();
+        let begun = |(key, answer): (&Key, Result<Told, RedisFailure>)| {
             let reply = Reply::new(answer.map_err(refused)?).map_err(odd)?;
             match reply.refusal().map_err(odd)? {
                 Some(refusal) => Err(refusal),
-                None => read(&reply).map_err(odd),
+                None => read(key, &reply).map_err(odd),
             }
         };
-        self.run_many(shard, script, calls, until).await.into_iter().map(begun).collect()
+        let answers = self.run_many(shard, script, calls, until).await;
+        keys.into_iter().zip(answers).map(begun).collect()
     }
 
     async fn run_many(
@@ -120,7 +122,7 @@ impl Outbox {
         script: &'static Script,
         calls: Vec<(&Key, Vec<Vec<u8>>)>,
         until: Instant,
-    ) -> Vec<Result<Value, RedisFailure>> {
+    ) -> Vec<Result<Told, RedisFailure>> {
         let Some(asked) = self.shards.get(shard) else { return Vec::new() };
         let count = calls.len();
         let calls = calls.into_iter().map(|(key, args)| (self.keys_of(key), args)).collect();

@@ -54,7 +54,7 @@ impl Outbox {
         let args: [&[u8]; 4] = [member.as_bytes(), text.as_bytes(), most.as_bytes(), after.as_bytes()];
         let keys: [&[u8]; 1] = [&self.names.members];
         let reply = self.shards[shard].script(&scripts::ANNOUNCE, &keys, &args, until).await?;
-        let fields = as_array(&reply)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+        let fields = as_array(&reply.value)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
         let now = fields.first().and_then(|now| number(now)).unwrap_or_default();
         // What a newer decant says in another way is not understood, and left out.
         Ok(fields

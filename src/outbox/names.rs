@@ -10,6 +10,7 @@ pub struct Names {
     pub to_kask: Vec<u8>,
     pub to_redis: Vec<u8>,
     pub damaged: Vec<u8>,
+    pub life: Vec<u8>,
     pub members: Vec<u8>,
     record: Vec<u8>,
 }
@@ -23,6 +24,7 @@ impl Names {
             to_kask: name("to-kask"),
             to_redis: name("to-redis"),
             damaged: name("damaged"),
+            life: name("life"),
             members: name("members"),
             record: name("record|"),
         }

@@ -7,24 +7,28 @@ use crate::{
         world::{Content, Digest, Direction, Held, Newest, Record, Refusal, Stored, Token, Unheard},
     },
     tier::redis::{
-        RedisFailure,
-        value::{OddReply, as_array, as_bytes, as_int, element},
+        RedisFailure, Told,
+        value::{OddReply, as_array, as_bytes, as_int, element, into_array},
     },
 };
 use bytes::Bytes;
 use redis::Value;
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 /// A script's answer: a list that begins with a word.
-pub struct Reply(Vec<Value>);
+pub struct Reply {
+    items: Vec<Value>,
+    /// The life of the shard that it was given in.
+    pub life: Arc<str>,
+}
 
 impl Reply {
-    pub fn new(value: Value) -> Result<Reply, OddReply> {
-        Ok(Reply(as_array(&value)?.to_vec()))
+    pub fn new(told: Told) -> Result<Reply, OddReply> {
+        Ok(Reply { items: into_array(told.value)?, life: told.name })
     }
 
     pub fn bytes(&self, index: usize) -> Result<&[u8], OddReply> {
-        as_bytes(element(&self.0, index)?)
+        as_bytes(element(&self.items, index)?)
     }
 
     /// Text that decant itself wrote; anything else reads as empty and then fits nothing.
@@ -33,11 +37,11 @@ impl Reply {
     }
 
     pub fn int(&self, index: usize) -> Result<i64, OddReply> {
-        as_int(element(&self.0, index)?)
+        as_int(element(&self.items, index)?)
     }
 
     pub fn list(&self, index: usize) -> Result<&[Value], OddReply> {
-        as_array(element(&self.0, index)?)
+        as_array(element(&self.items, index)?)
     }
 
     pub fn number(&self, index: usize) -> Result<u64, OddReply> {
@@ -47,7 +51,7 @@ impl Reply {
     /// The value at `index` (kind) and `index + 1` (bytes).
     pub fn stored(&self, index: usize, transcoder: &Transcoder) -> Result<Stored, OddReply> {
         Ok(match self.text(index)? {
-            "body" => match transcoder.to_kask(self.bytes(index + 1)?) {
+            "body" | "shown" => match transcoder.to_kask(self.bytes(index + 1)?) {
                 Ok(body) => Stored::Body(Bytes::from(body)),
                 Err(untranscodable) => Stored::Untranscodable(untranscodable.reason),
             },
@@ -130,10 +134,15 @@ pub fn parse_member(member: &[u8]) -> Option<(Token, &[u8])> {
     Some((Token(token), key))
 }
 
+/// What scripts say to who was accepted in another life of the shard than the one it is in: see `common.lua`.
+const ANOTHER_LIFE: &str = "LIFE";
+
 /// Redis did not begin it, or nobody knows.
 pub fn refused(failure: RedisFailure) -> Refusal {
     let text = failure.to_string();
     match failure {
+        // Whatever its fence says, it counts only once the server has been compared: as if there were none yet.
+        RedisFailure::Refused { code, .. } if code == ANOTHER_LIFE => Refusal::Fence(None),
         RedisFailure::Away { .. } | RedisFailure::Refused { .. } => Refusal::NotDone(text),
         RedisFailure::Timeout | RedisFailure::Lost { .. } => Refusal::Unknown(text),
     }

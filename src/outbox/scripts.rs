@@ -32,4 +32,7 @@ pub static DROP: Script = key_script!("drop");
 pub static LOOK: Script = shard_script!("look");
 pub static EXPIRED: Script = shard_script!("expired");
 pub static RAISE: Script = shard_script!("raise");
+pub static ADOPT: Script = shard_script!("adopt");
+pub static ACCEPT: Script = shard_script!("accept");
+pub static EVICTED: Script = shard_script!("evicted");
 pub static ANNOUNCE: Script = shard_script!("announce");

@@ -4,6 +4,7 @@ use super::{
     Outbox,
     reply::{Reply, parse_member},
     scripts,
+    witness::Suspect,
 };
 use crate::{
     codec::key::Key,
@@ -43,6 +44,29 @@ pub struct ShardLook {
     pub keys: Look,
     /// Every intent that is not damaged; empty where there are too many to list.
     pub intents: Vec<(Token, Key)>,
+    /// Writes, intents and fences since the shard was first used, as far as its data knows.
+    pub writes: u64,
+    /// The shard is in another life than this decant was accepted in, or has counted less than it has seen.
+    pub must_compare: bool,
+    /// Nothing is copied from what the server held before, for so many ms from now.
+    pub quiet_ms: u64,
+    pub suspect: Option<Suspect>,
+    /// Who accepted the last loss, when and why.
+    pub accepted: Option<String>,
+    /// When a loss was accepted in a phase in which Redis is a mirror: it lacks writes since, until it is written first again.
+    pub mirror_lost_unix_ms: Option<u64>,
+    /// Keys that it has evicted since `kask-first` began, when that was last asked.
+    pub evicted: u64,
+}
+
+/// What accepting a loss came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Accepted {
+    Done,
+    /// The shard is not suspect.
+    Nothing,
+    /// What was on its way to Kask when the server came back may still arrive, for so many ms.
+    Early(u64),
 }
 
 /// What raising a fence came to.
@@ -65,10 +89,13 @@ pub struct Damaged {
 }
 
 impl Outbox {
+    /// A look that finds something missing ends the connection: a new one is compared before it is used.
     pub async fn look(&self, shard: usize, until: Instant) -> Result<ShardLook, ShardFault> {
         let names = &self.names;
-        let keys: [&[u8]; 5] = [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation];
+        let keys: [&[u8]; 6] =
+            [&names.to_kask, &names.to_redis, &names.damaged, &names.fence, &names.generation, &names.life];
         let most = self.settings.look_max.to_string();
+        let asked = self.witnesses[shard].known();
         // The one that goes on asking while Redis counts as away, so that it is known at once when it is back.
         let args: [&[u8]; 1] = [most.as_bytes()];
         let reply = Reply::new(self.shards[shard].script_as(Asker::Eager, &scripts::LOOK, &keys, &args, until).await?)?;
@@ -81,6 +108,14 @@ impl Outbox {
         let intents =
             members().filter(|(_, score)| *score != b"inf").map(|((token, key), _)| (token, own_key(key))).collect();
         let (oldest, now) = (reply.text(4)?.parse::<f64>().ok(), reply.number(5)?);
+        let (own, writes, witness) = (reply.int(8)? == 1, reply.number(9)?, &self.witnesses[shard]);
+        let must_compare = witness.must_compare(&reply.life, own, writes, &asked);
+        if must_compare {
+            // Whoever connects is compared.
+            self.shards[shard].renew(&reply.life);
+        } else {
+            witness.saw(&reply.life, writes);
+        }
         Ok(ShardLook {
             fence: Fence::parse(reply.text(0)?).ok(),
             to_kask: reply.int(1)?.max(0) as u64,
@@ -89,7 +124,35 @@ impl Outbox {
             oldest_ms: oldest.map(|stamp| now.saturating_sub(stamp as u64)),
             keys,
             intents,
+            writes,
+            must_compare,
+            quiet_ms: reply.number(10)?.saturating_sub(now),
+            suspect: Suspect::parse(reply.text(11)?),
+            accepted: Some(reply.text(12)?.to_owned()).filter(|text| !text.is_empty()),
+            mirror_lost_unix_ms: Some(reply.number(13)?).filter(|at| *at > 0),
+            evicted: reply.number(14)?,
         })
+    }
+
+    /// An operator's word on a suspect shard: what is lost is lost, and what it holds counts again. `told`: who, when and why.
+    pub async fn accept_loss(&self, shard: usize, told: &str, until: Instant) -> Result<Accepted, ShardFault> {
+        let keys: [&[u8]; 3] = [&self.names.life, &self.names.generation, &self.names.fence];
+        let reply = Reply::new(self.shards[shard].script(&scripts::ACCEPT, &keys, &[told.as_bytes()], until).await?)?;
+        Ok(match reply.text(0)? {
+            "accepted" => {
+                self.witnesses[shard].saw(&reply.life, reply.number(1)?);
+                Accepted::Done
+            }
+            "early" => Accepted::Early(reply.number(1)?),
+            _ => Accepted::Nothing,
+        })
+    }
+
+    /// Keys that the shard has evicted since `kask-first` began, as far as anybody has asked before it restarted.
+    pub async fn evicted(&self, shard: usize, until: Instant) -> Result<u64, ShardFault> {
+        let keys: [&[u8]; 1] = [&self.names.life];
+        let reply = Reply::new(self.shards[shard].script(&scripts::EVICTED, &keys, &[], until).await?)?;
+        Ok(reply.number(1)?)
     }
 
     /// The oldest intents past the lease by Redis's clock, at most `most` a direction.
@@ -104,7 +167,7 @@ impl Outbox {
         let keys: [&[u8]; 2] = [&self.names.to_kask, &self.names.to_redis];
         let reply =
             self.shards[shard].script(&scripts::EXPIRED, &keys, &[lease.as_bytes(), most.as_bytes()], until).await?;
-        let members = as_array(&reply)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
+        let members = as_array(&reply.value)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
         Ok(members.into_iter().filter_map(parse_member).map(|(token, key)| (token, own_key(key))).collect())
     }
 
@@ -119,12 +182,15 @@ impl Outbox {
     }
 
     pub async fn raise(&self, shard: usize, fence: &Fence, until: Instant) -> Result<Raised, ShardFault> {
-        let (text, version) = (fence.to_text(), fence.version.to_string());
-        let keys: [&[u8]; 1] = [&self.names.fence];
-        let reply = Reply::new(
-            self.shards[shard].script(&scripts::RAISE, &keys, &[text.as_bytes(), version.as_bytes()], until).await?,
-        )?;
-        Ok(if reply.text(0)? == "raised" { Raised::Done } else { Raised::Refused(Fence::parse(reply.text(1)?).ok()) })
+        let (text, version, lease) = (fence.to_text(), fence.version.to_string(), self.settings.lease_ms.to_string());
+        let keys: [&[u8]; 3] = [&self.names.fence, &self.names.generation, &self.names.life];
+        let args: [&[u8]; 3] = [text.as_bytes(), version.as_bytes(), lease.as_bytes()];
+        let reply = Reply::new(self.shards[shard].script(&scripts::RAISE, &keys, &args, until).await?)?;
+        if reply.text(0)? != "raised" {
+            return Ok(Raised::Refused(Fence::parse(reply.text(1)?).ok()));
+        }
+        self.witnesses[shard].saw(&reply.life, reply.number(1)?);
+        Ok(Raised::Done)
     }
 
     /// Damaged intents of the shard, about `most` of them in no order: a step more may come, never all of a huge hash at once.

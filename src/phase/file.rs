@@ -8,6 +8,7 @@
 //! All of it blocks on the disk.
 
 use super::record::PhaseRecord;
+use crate::durable;
 use std::{
     fs, io,
     io::{Read, Seek, SeekFrom, Write},
@@ -77,7 +78,7 @@ impl RecordFile {
         let fault = |source| RecordFault::Io { path: path.clone(), doing: "written", source };
         let mut text = serde_json::to_vec_pretty(record).map_err(|e| fault(e.into()))?;
         text.push(b'\n');
-        replace(&path, &text).map_err(fault)
+        durable::replace(&path, &text).map_err(fault)
     }
 
     /// Adds a line to the history, durably.
@@ -108,18 +109,6 @@ impl RecordFile {
         let newest = lines.len().saturating_sub(HISTORY_LINES_MAX);
         Ok(lines[newest..].iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
-}
-
-/// Replaces a file whole, durably, and makes its folder where there is none: afterwards it is the new one, or, when this fails, still the old
-/// one. Only its owner may read it.
-pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut beside = tempfile::NamedTempFile::new_in(dir)?;
-    beside.write_all(text)?;
-    beside.as_file().sync_all()?;
-    beside.persist(path).map_err(|fault| fault.error)?;
-    fs::File::open(dir)?.sync_all()
 }
 
 fn ends_with_newline(file: &mut fs::File) -> io::Result<bool> {

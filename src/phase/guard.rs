@@ -1,6 +1,10 @@
 //! What a move must have before it begins: named checks with a figure each. Pure.
 
-use super::{Phase, record::PhaseRecord, record::State};
+use super::{
+    Phase, Sequencer,
+    proof::{BackfillProof, VerifyProof, kask_was_written_since},
+    record::{PhaseRecord, State},
+};
 use serde::Serialize;
 
 /// One check.
@@ -22,13 +26,22 @@ pub struct Figures {
     /// Shards that do not answer.
     pub shards_away: Vec<String>,
     pub damaged: u64,
-    /// Keys of Redis that were sampled, and how many of them Kask lacks or holds differently.
+    /// Keys of Redis that were sampled, and how many of them Kask holds.
     pub sampled: u64,
-    pub not_in_kask: u64,
-    /// Of the sampled keys, how many Kask holds at all.
     pub in_kask: u64,
     /// Why no sample could be taken, though the step needs one.
     pub sample_fails: Option<String>,
+    /// Shards that came back without acknowledged writes, or that are not known well enough to tell, each with the reason.
+    pub suspect: Vec<String>,
+    /// Keys that Redis evicted since `kask-first` began.
+    pub evicted: u64,
+    /// Shards that lost writes while Redis was a mirror, each with the time.
+    pub mirror_lost: Vec<String>,
+    /// The last backfill that met every key, and the last run of verify over every key.
+    pub backfill: Option<BackfillProof>,
+    pub verify: Option<VerifyProof>,
+    /// The moves that are known of, in any order: by them a proof is still worth something.
+    pub history: Vec<PhaseRecord>,
     /// Why Redis lacks writes that this decant made past it; none: it has them.
     pub written_alone: Option<String>,
     /// The operator's word that Kask was emptied.
@@ -50,9 +63,17 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
     if record.phase.uses_redis() && to != Phase::DualWrite || record.phase > Phase::DualWrite {
         list.push(nothing_damaged(figures));
     }
+    // To redis-only: Redis is the store already, and nothing is judged by what it holds.
+    if record.phase.uses_redis() && to != Phase::RedisOnly {
+        list.push(no_shard_suspect(figures));
+    }
     match (record.phase, to) {
         (Phase::RedisOnly, Phase::DualWrite) => list.push(kask_is_not_stale(record, figures)),
-        (Phase::KaskFirst, Phase::RedisStandby) => list.push(sample_is_copied(figures)),
+        (Phase::KaskFirst, Phase::DualWrite) => list.push(nothing_evicted(figures)),
+        (Phase::KaskFirst, Phase::RedisStandby) => {
+            list.push(backfill_finished(record, figures));
+            list.push(verified(record, figures));
+        }
         (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record, figures)),
         (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record)),
         _ => {}
@@ -116,6 +137,30 @@ fn nothing_damaged(figures: &Figures) -> Guard {
     }
 }
 
+fn no_shard_suspect(figures: &Figures) -> Guard {
+    Guard {
+        name: "no_shard_suspect",
+        ok: figures.suspect.is_empty(),
+        figure: match figures.suspect.len() {
+            0 => "every shard has what it acknowledged".into(),
+            _ => figures.suspect.join("; "),
+        },
+        needs: "every shard has what it acknowledged, or an operator has accepted what it lost (decant shard accept-loss): a step on older \
+                values would make them count"
+            .into(),
+    }
+}
+
+fn nothing_evicted(figures: &Figures) -> Guard {
+    Guard {
+        name: "nothing_evicted",
+        ok: figures.evicted == 0,
+        figure: format!("{} keys evicted since kask-first began", figures.evicted),
+        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it"
+            .into(),
+    }
+}
+
 fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
     let needs = "Kask was emptied at least a lease after writes began to go past it (say so with --kask-emptied), and a sample of Redis's \
                  keys is absent in it; otherwise older values would be served again"
@@ -137,14 +182,88 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
     }
 }
 
-fn sample_is_copied(figures: &Figures) -> Guard {
+fn backfill_finished(record: &PhaseRecord, figures: &Figures) -> Guard {
+    let (ok, figure) = match &figures.backfill {
+        None => (false, "no backfill over every key has finished".into()),
+        Some(proof) if !kask_was_written_since(proof.version, record, &figures.history) => {
+            (false, format!("the last began at version {}, and writes have gone past Kask since", proof.version))
+        }
+        Some(proof) => {
+            let failed = match proof.failed {
+                0 => String::new(),
+                failed => format!("; it left {failed} keys that a tier had failed for"),
+            };
+            let ended = ago(proof.ended_unix_ms, figures);
+            (proof.failed == 0, format!("finished {ended}: {} keys are in Kask by it{failed}", proof.keys))
+        }
+    };
     Guard {
-        name: "sample_is_copied",
-        ok: figures.not_in_kask == 0 && figures.sample_fails.is_none(),
-        figure: sampled(figures, || {
-            format!("{} of {} sampled keys are missing or different in Kask", figures.not_in_kask, figures.sampled)
-        }),
-        needs: "none: what is only in Redis is not read any more from redis-standby on, and is lost with Redis".into(),
+        name: "backfill_finished",
+        ok,
+        figure,
+        needs: "a `decant backfill` over every key, begun after the move to dual-write, has finished and left none that failed: what nobody \
+                reads is in Kask by it alone"
+            .into(),
+    }
+}
+
+fn verified(record: &PhaseRecord, figures: &Figures) -> Guard {
+    let (ok, figure) = match &figures.verify {
+        None => (false, "no run of verify over every key has ended".into()),
+        Some(proof) => match why_no_proof(proof, record, figures) {
+            Some(why) => (false, format!("the last ended {}; {why}", ago(proof.ended_unix_ms, figures))),
+            None => (true, found(proof, figures)),
+        },
+    };
+    Guard {
+        name: "verified",
+        ok,
+        figure,
+        needs: "a `decant verify` over every key, begun after the backfill had ended, found none missing and none different: what is only in \
+                Redis is not read any more from redis-standby on, and is lost with Redis"
+            .into(),
+    }
+}
+
+/// Why what a run found does not count for the step; what it found comes last.
+fn why_no_proof(proof: &VerifyProof, record: &PhaseRecord, figures: &Figures) -> Option<String> {
+    if proof.phase.sequencer() == Sequencer::Kask {
+        return Some(format!("it was made in {}, where it is Redis that is held to Kask", proof.phase));
+    }
+    if !kask_was_written_since(proof.version, record, &figures.history) {
+        return Some(format!("it began at version {}, and writes have gone past Kask since", proof.version));
+    }
+    if !proof.complete {
+        return Some("it is not complete: `decant verify --last` tells why".into());
+    }
+    if figures.backfill.as_ref().is_none_or(|backfill| proof.begun_unix_ms < backfill.ended_unix_ms) {
+        return Some("it is older than the end of the last backfill".into());
+    }
+    if proof.missing + proof.different + proof.pending > 0 {
+        let VerifyProof { compared, missing, different, pending, .. } = proof;
+        return Some(format!(
+            "of {compared} keys it found {missing} missing in Kask, {different} different and {pending} not settled"
+        ));
+    }
+    None
+}
+
+fn found(proof: &VerifyProof, figures: &Figures) -> String {
+    let uncarried = match proof.uncarried {
+        0 => String::new(),
+        uncarried => format!("; {uncarried} stay behind, which no client can read"),
+    };
+    let ended = ago(proof.ended_unix_ms, figures);
+    format!("ended {ended}: {} keys compared, none missing in Kask, none different{uncarried}", proof.compared)
+}
+
+fn ago(unix_ms: u64, figures: &Figures) -> String {
+    let s = figures.now_unix_ms.saturating_sub(unix_ms) / 1000;
+    match s {
+        0..120 => format!("{s} s ago"),
+        120..7_200 => format!("{} min ago", s / 60),
+        7_200..172_800 => format!("{} h ago", s / 3_600),
+        _ => format!("{} d ago", s / 86_400),
     }
 }
 
@@ -156,11 +275,14 @@ fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
 fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     Guard {
         name: "mirror_is_clean",
-        ok: record.mirror_unclean_since_unix_ms.is_none() && figures.written_alone.is_none(),
+        ok: record.mirror_unclean_since_unix_ms.is_none()
+            && figures.written_alone.is_none()
+            && figures.mirror_lost.is_empty(),
         figure: match (&figures.written_alone, record.mirror_unclean_since_unix_ms) {
             (Some(why), _) => why.clone(),
             (None, Some(_)) => "writes have gone past Redis".into(),
-            (None, None) => "Redis has every write".into(),
+            (None, None) if figures.mirror_lost.is_empty() => "Redis has every write".into(),
+            (None, None) => format!("Redis lost writes of the mirror: {}", figures.mirror_lost.join(", ")),
         },
         needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
     }
@@ -178,9 +300,10 @@ fn redis_missed_nothing(record: &PhaseRecord) -> Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::phase::record::sample;
 
     fn record(phase: Phase) -> PhaseRecord {
-        PhaseRecord { since_unix_ms: 0, ..crate::phase::record::sample(phase, 1) }
+        PhaseRecord { since_unix_ms: 0, ..sample(phase, 3) }
     }
 
     fn failing(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<&'static str> {
@@ -197,19 +320,48 @@ mod tests {
         }
     }
 
+    /// With nothing wrong: backfilled and verified since the move to dual-write.
+    fn fine() -> Figures {
+        let backfill = BackfillProof {
+            begun_unix_ms: 100,
+            ended_unix_ms: 200,
+            phase: Phase::DualWrite,
+            version: 2,
+            keys: 9,
+            impossible: 1,
+            failed: 0,
+        };
+        let verify = VerifyProof {
+            begun_unix_ms: 200,
+            ended_unix_ms: 300,
+            phase: Phase::KaskFirst,
+            version: 3,
+            complete: true,
+            compared: 10,
+            missing: 0,
+            different: 0,
+            pending: 0,
+            uncarried: 1,
+        };
+        let history = [Phase::RedisOnly, Phase::DualWrite, Phase::KaskFirst];
+        let history = history.into_iter().zip(1..).map(|(phase, version)| sample(phase, version)).collect();
+        let (backfill, verify) = (Some(backfill), Some(verify));
+        Figures { backfill, verify, history, now_unix_ms: 60_300, ..Figures::default() }
+    }
+
     #[test]
     fn with_nothing_wrong_every_step_but_the_one_out_of_kask_only_is_free() {
         for from in Phase::ALL {
             for to in Phase::ALL.into_iter().filter(|to| from.is_step_to(*to)) {
                 let expected: &[&str] = if from == Phase::KaskOnly { &["redis_missed_nothing"] } else { &[] };
-                assert_eq!(failing(&record(from), to, &Figures::default()), expected, "{from} {to}");
+                assert_eq!(failing(&record(from), to, &fine()), expected, "{from} {to}");
             }
         }
     }
 
     #[test]
     fn each_guard_fails_alone() {
-        let fine = Figures::default();
+        let fine = fine();
         let first = record(Phase::KaskFirst);
         let away = Figures { shards_away: vec!["main".into()], ..fine.clone() };
         assert_eq!(failing(&first, Phase::RedisStandby, &away), ["redis_answers"]);
@@ -219,14 +371,80 @@ mod tests {
         assert_eq!(failing(&first, Phase::RedisStandby, &damaged), ["nothing_damaged"]);
         let dual = record(Phase::DualWrite);
         assert_eq!(failing(&dual, Phase::RedisOnly, &damaged), ["nothing_damaged"]);
-        let unseen = Figures { sample_fails: Some("no SCAN".into()), ..fine.clone() };
-        assert_eq!(failing(&first, Phase::RedisStandby, &unseen), ["sample_is_copied"]);
-        let missing = Figures { sampled: 10, not_in_kask: 1, ..fine.clone() };
-        assert_eq!(failing(&first, Phase::RedisStandby, &missing), ["sample_is_copied"]);
         let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(1), ..record(Phase::RedisStandby) };
         assert_eq!(failing(&unclean, Phase::KaskFirst, &fine), ["mirror_is_clean"]);
+        let suspect = Figures { suspect: vec!["main: 1 write is missing".into()], ..fine.clone() };
+        for from in Phase::ALL {
+            for to in Phase::ALL.into_iter().filter(|to| from.is_step_to(*to) && *to != Phase::RedisOnly) {
+                let blocked = failing(&record(from), to, &suspect).contains(&"no_shard_suspect");
+                assert_eq!(blocked, from != Phase::KaskOnly, "{from} {to}");
+            }
+        }
+        assert!(failing(&dual, Phase::RedisOnly, &suspect).is_empty());
+        let evicted = Figures { evicted: 1, ..fine.clone() };
+        assert_eq!(failing(&first, Phase::DualWrite, &evicted), ["nothing_evicted"]);
+        assert!(failing(&first, Phase::RedisStandby, &evicted).is_empty());
+        let lost = Figures { mirror_lost: vec!["main since today".into()], ..fine.clone() };
+        assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &lost), ["mirror_is_clean"]);
         let alone = Figures { written_alone: Some("2 keys".into()), ..fine.clone() };
         assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &alone), ["mirror_is_clean"]);
+    }
+
+    /// What fails before `redis-standby` once the proofs are changed, with the figure of each.
+    fn unproven(change: impl FnOnce(&mut Figures)) -> Vec<(&'static str, String)> {
+        let mut figures = fine();
+        change(&mut figures);
+        let failing = guards(&record(Phase::KaskFirst), Phase::RedisStandby, &figures).into_iter().filter(|g| !g.ok);
+        failing.map(|guard| (guard.name, guard.figure)).collect()
+    }
+
+    #[test]
+    fn the_backfill_counts_only_whole_and_since_kask_has_every_write() {
+        let backfill = |change: fn(&mut BackfillProof)| {
+            let failing = unproven(|figures| change(figures.backfill.as_mut().unwrap()));
+            assert_eq!(failing.len(), 1, "{failing:?}");
+            assert_eq!(failing[0].0, "backfill_finished");
+            failing[0].1.clone()
+        };
+        assert!(backfill(|proof| proof.failed = 2).contains("left 2 keys"));
+        assert!(backfill(|proof| proof.version = 1).contains("writes have gone past Kask"));
+        // What was verified is worth nothing without it: keys may have come from past decant.
+        let names: Vec<_> = unproven(|figures| figures.backfill = None).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["backfill_finished", "verified"]);
+    }
+
+    #[test]
+    fn only_a_complete_run_after_the_backfill_that_found_all_of_it_has_verified() {
+        let verified = |change: fn(&mut Figures)| {
+            let failing = unproven(change);
+            assert_eq!(failing.len(), 1, "{failing:?}");
+            assert_eq!(failing[0].0, "verified");
+            failing[0].1.clone()
+        };
+        fn proof(figures: &mut Figures) -> &mut VerifyProof {
+            figures.verify.as_mut().unwrap()
+        }
+        assert_eq!(verified(|figures| figures.verify = None), "no run of verify over every key has ended");
+        assert!(verified(|figures| proof(figures).complete = false).contains("not complete"));
+        assert!(
+            verified(|figures| proof(figures).missing = 1)
+                .ends_with("found 1 missing in Kask, 0 different and 0 not settled")
+        );
+        assert!(verified(|figures| proof(figures).different = 1).contains("1 different"));
+        assert!(verified(|figures| proof(figures).pending = 1).contains("1 not settled"));
+        assert!(
+            verified(|figures| proof(figures).begun_unix_ms = 199).contains("older than the end of the last backfill")
+        );
+        assert!(verified(|figures| proof(figures).version = 1).contains("writes have gone past Kask"));
+        assert!(verified(|figures| proof(figures).phase = Phase::RedisStandby).contains("Redis that is held to Kask"));
+        let passes = guards(&record(Phase::KaskFirst), Phase::RedisStandby, &fine()).pop().unwrap();
+        assert_eq!(
+            (passes.name, passes.figure.as_str()),
+            (
+                "verified",
+                "ended 60 s ago: 10 keys compared, none missing in Kask, none different; 1 stay behind, which no client can read"
+            )
+        );
     }
 
     #[test]

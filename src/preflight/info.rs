@@ -88,8 +88,26 @@ pub(super) fn memory(info: &Info, policy: Option<&str>, findings: &mut Findings)
     }
 }
 
-/// `save`: the save points, where CONFIG may be asked.
-pub(super) fn persistence(info: &Info, save: Option<&str>, findings: &mut Findings) {
+/// A replica that is promoted lacks what had not reached it. `min_replicas`: min-replicas-to-write, where CONFIG may be asked.
+pub(super) fn replicas(info: &Info, min_replicas: Option<&str>, findings: &mut Findings) {
+    let connected = info.number("connected_slaves");
+    if connected == 0 {
+        return;
+    }
+    let figure = format!("{connected} connected, min-replicas-to-write is {}", min_replicas.unwrap_or("unknown"));
+    match min_replicas {
+        Some("0") | None => findings.warn(
+            "replicas",
+            figure,
+            "a replica that is promoted lacks the latest writes, the more of them the longer the primary went on without it: decant notices, \
+             and cannot bring them back. min-replicas-to-write 1 and min-replicas-max-lag bound how many",
+        ),
+        Some(_) => findings.ok("replicas", figure),
+    }
+}
+
+/// `save`: the save points, `fsync`: appendfsync, where CONFIG may be asked.
+pub(super) fn persistence(info: &Info, save: Option<&str>, fsync: Option<&str>, findings: &mut Findings) {
     let aof = info.get("aof_enabled") == "1";
     let snapshots = match save {
         Some("") => "no snapshots".to_owned(),
@@ -98,7 +116,12 @@ pub(super) fn persistence(info: &Info, save: Option<&str>, findings: &mut Findin
     };
     let todo = "a Redis that restarts comes back without its latest writes, and with none of decant's records of them: \
                 appendonly yes keeps all but the last second";
-    match (aof, save) {
+    match (aof, fsync) {
+        (true, Some("no")) => findings.warn(
+            "persistence",
+            format!("append-only file with appendfsync no, {snapshots}"),
+            "a machine that stops loses what its kernel had not written, up to half a minute: set appendfsync everysec, or always",
+        ),
         (true, _) => findings.ok("persistence", format!("append-only file, {snapshots}")),
         (false, _) => findings.warn("persistence", format!("no append-only file, {snapshots}"), todo),
     }
@@ -135,7 +158,8 @@ mod tests {
         version(&info, &mut findings);
         role(&info, &mut findings);
         memory(&info, policy, &mut findings);
-        persistence(&info, save, &mut findings);
+        persistence(&info, save, None, &mut findings);
+        replicas(&info, None, &mut findings);
         findings.list.iter().filter(|f| f.level != Level::Ok).map(|f| (f.check, f.level)).collect()
     }
 
@@ -155,11 +179,18 @@ mod tests {
             ("maxmemory_policy", "x", ("eviction", Level::Warn)),
             ("maxmemory:0", "maxmemory:1100000", ("memory", Level::Warn)),
             ("aof_enabled:1", "aof_enabled:0", ("persistence", Level::Warn)),
+            ("role:master", "role:master\r\nconnected_slaves:1", ("replicas", Level::Warn)),
             ("status:ok", "status:err", ("persistence", Level::Fail)),
         ] {
             assert_eq!(levels(&GOOD.replace(from, to), None, None), [expected], "{to}");
         }
         assert_eq!(levels(GOOD, Some("allkeys-lfu"), None), [("eviction", Level::Fail)], "CONFIG is asked first");
+        let mut findings = Findings::of("s", "redis".into());
+        let text = GOOD.replace("role:master", "role:master\r\nconnected_slaves:1");
+        replicas(&Info::parse(&text), Some("1"), &mut findings);
+        persistence(&Info::parse(&text), None, Some("no"), &mut findings);
+        let levels_of: Vec<Level> = findings.list.iter().map(|found| found.level).collect();
+        assert_eq!(levels_of, [Level::Ok, Level::Warn], "a bounded lag is well, a file that is not synced is not");
         assert_eq!(levels("", None, None).len(), 4, "an empty INFO breaks nothing");
     }
 }

@@ -65,10 +65,12 @@ async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
     };
     let info = Info::parse(&text);
     let (policy, save) = (setting(shard, "maxmemory-policy").await, setting(shard, "save").await);
+    let (fsync, min_replicas) = (setting(shard, "appendfsync").await, setting(shard, "min-replicas-to-write").await);
     info::version(&info, findings);
     info::role(&info, findings);
     info::memory(&info, policy.as_deref(), findings);
-    info::persistence(&info, save.as_deref(), findings);
+    info::persistence(&info, save.as_deref(), fsync.as_deref(), findings);
+    info::replicas(&info, min_replicas.as_deref(), findings);
     scripts(shard, findings).await;
     if let Some(redis) = &stash.redis {
         fence(stash, redis, shard, findings).await;

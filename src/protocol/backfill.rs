@@ -57,6 +57,15 @@ pub enum Trouble {
     Phase(Phase),
 }
 
+impl Trouble {
+    /// What the shard held before is not copied, or not yet.
+    fn of_before() -> Trouble {
+        Trouble::Redis(
+            "the shard came back, or without its latest writes: nothing is copied from what it held before".into(),
+        )
+    }
+}
+
 /// Whether values are copied to Kask in this phase: Redis is the sequencer, and Kask is written.
 pub fn copies_in(phase: Phase) -> bool {
     matches!(phase, Phase::DualWrite | Phase::KaskFirst)
@@ -72,6 +81,7 @@ pub async fn look_many<W: World>(site: &Site<W>, keys: &[Key]) -> Vec<Looked> {
     let seen = site.world.read_many(keys, &belief.text, until).await;
     let looked = |seen| match seen {
         Ok(Seen { record: Some(Record { newest: Newest::Delete, .. }), .. }) => Looked::Nothing,
+        Ok(Seen { doubtful: true, .. }) => Looked::Failed(Trouble::of_before()),
         Ok(Seen { value: Stored::Body(body), .. }) => Looked::Body(body),
         Ok(Seen { value: Stored::Absent, .. }) => Looked::Nothing,
         Ok(Seen { value: Stored::Untranscodable(reason), .. }) => Looked::Untranscodable(reason),
@@ -84,9 +94,9 @@ pub async fn look_many<W: World>(site: &Site<W>, keys: &[Key]) -> Vec<Looked> {
 ///
 /// # Errors
 /// Why nobody knows.
-pub async fn is_held<W: World>(site: &Site<W>, key: &Key, body: &Bytes) -> Result<bool, String> {
+pub async fn is_held<W: World>(site: &Site<W>, key: &Key, is_same: impl FnOnce(&[u8]) -> bool) -> Result<bool, String> {
     match site.world.kask_get(key, site.world.now() + site.settings.budget).await {
-        KaskGot::Hit(held) => Ok(held == *body),
+        KaskGot::Hit(held) => Ok(is_same(&held)),
         KaskGot::Miss => Ok(false),
         KaskGot::Error(why) => Err(why),
     }
@@ -124,6 +134,7 @@ async fn send<W: World>(copier: &Copier<'_, W>, taken: Result<Taken, Refusal>) -
     let (value, generation) = match taken {
         Ok(Taken::Value { value, generation }) => (value, generation),
         Ok(Taken::Nothing) => return (Moved::Nothing, Left::None),
+        Ok(Taken::Shown { .. }) => return (Moved::Failed(Trouble::of_before()), Left::None),
         Ok(Taken::Odd(reason)) => return (Moved::Untranscodable(reason), Left::None),
         Err(refusal) => {
             let left = if matches!(refusal, Refusal::Unknown(_)) { Left::ToReaper } else { Left::None };
@@ -193,6 +204,7 @@ async fn settle<W: World>(
                 Ended::Settled { alone }
             }
             Ok(Settled::Lost) => Ended::Lost,
+            Ok(Settled::Kept) => Ended::Left,
             Ok(Settled::Newer { generation, held }) => copier.copy(&held, generation).await,
             Err(_) => Ended::Left,
         };

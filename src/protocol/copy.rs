@@ -52,6 +52,7 @@ impl<W: World> Copier<'_, W> {
                     return Ended::Settled { alone };
                 }
                 Ok(Settled::Lost) => return Ended::Lost,
+                Ok(Settled::Kept) => return Ended::Left,
                 Ok(Settled::Newer { generation: newer, held }) => {
                     if !self.send_held(&held).await {
                         return Ended::Left;

@@ -134,7 +134,10 @@ impl<W: World> Reading<'_, W> {
                 (Stored::Absent, Newest::Old) => self.kask_as_always().await,
                 (value, _) => Try::Answer(self.stored(value)),
             },
-            None if (latest || !checked) && seen.value != Stored::Absent => Try::Answer(self.stored(seen.value)),
+            // What the sequencer has counts first, unless it came back without its latest writes.
+            None if (latest || !checked) && seen.value != Stored::Absent && !seen.doubtful => {
+                Try::Answer(self.stored(seen.value))
+            }
             None => self.kask_as_always().await,
         }
     }
@@ -174,7 +177,7 @@ impl<W: World> Reading<'_, W> {
         let Some(place) = repair::Place::take(self.site, self.key) else {
             return match self.redis_read().await {
                 Ok(Seen { record: Some(Record { direction: Direction::ToRedis, .. }), .. }) => self.kask_stands().await,
-                Ok(seen) => Try::Answer(self.stored(seen.value)),
+                Ok(seen) => Try::Answer(self.fallen_back(seen.value, seen.doubtful)),
                 Err(refusal) => self.refused(refusal),
             };
         };
@@ -182,6 +185,7 @@ impl<W: World> Reading<'_, W> {
         let intent = self.site.world.token();
         match self.site.world.take(self.key, &self.belief.text, intent, self.until).await {
             Ok(Taken::Nothing) => Try::Answer(ReadAnswer::Missing),
+            Ok(Taken::Shown { value, doubtful }) => Try::Answer(self.fallen_back(value, doubtful)),
             Ok(Taken::Odd(reason)) => Try::Answer(self.stored(Stored::Untranscodable(reason))),
             Ok(Taken::Value { value, generation }) => {
                 place.repair(intent, generation, &value, asked_at);
@@ -190,7 +194,7 @@ impl<W: World> Reading<'_, W> {
             Err(Refusal::Transit) => self.kask_stands().await,
             Err(Refusal::NotDone(_)) => match self.redis_read().await {
                 // Redis is full: it can answer, but takes no intent; this read repairs nothing.
-                Ok(seen) => Try::Answer(self.stored(seen.value)),
+                Ok(seen) => Try::Answer(self.fallen_back(seen.value, seen.doubtful)),
                 Err(refusal) => self.refused(refusal),
             },
             Err(refusal) => self.refused(refusal),
@@ -203,7 +207,10 @@ impl<W: World> Reading<'_, W> {
             Ok(Seen { record: Some(Record { direction: Direction::ToRedis, .. }), .. }) => {
                 Try::Answer(ReadAnswer::Unavailable(why))
             }
-            Ok(Seen { value: Stored::Body(body), .. }) => Try::Answer(hit(body, ServedBy::Redis)),
+            Ok(Seen { value: value @ Stored::Body(_), doubtful, .. }) => match self.fallen_back(value, doubtful) {
+                ReadAnswer::Missing => Try::Answer(ReadAnswer::Unavailable(why)),
+                answer => Try::Answer(answer),
+            },
             Ok(Seen { record: Some(Record { newest: Newest::Delete, .. }), .. }) => Try::Answer(ReadAnswer::Missing),
             Ok(_) => Try::Answer(ReadAnswer::Unavailable(why)),
             Err(refusal) => self.refused(refusal),
@@ -212,6 +219,18 @@ impl<W: World> Reading<'_, W> {
 
     async fn redis_read(&self) -> Result<Seen, Refusal> {
         self.site.world.read(self.key, &self.belief.text, self.until).await
+    }
+
+    /// What Redis has and Kask has not. `doubtful`: it may be older than what Kask had, or deleted since; a setting says whether it is told.
+    fn fallen_back(&self, value: Stored, doubtful: bool) -> ReadAnswer {
+        if doubtful && value != Stored::Absent {
+            let held = self.site.settings.hold_doubtful;
+            self.site.world.note(Event::Doubtful { held });
+            if held {
+                return ReadAnswer::Missing;
+            }
+        }
+        self.stored(value)
     }
 
     fn stored(&self, value: Stored) -> ReadAnswer {

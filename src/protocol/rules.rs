@@ -40,10 +40,20 @@ pub enum Safeguard {
     CheckedRead,
     /// A pending value that Redis evicted is Kask's to answer only by its digest.
     EvictDigest,
+    /// A server that comes back is compared with what was seen of the one before.
+    Compare,
+    /// Records of before a loss are not believed: neither read by, nor carried out.
+    Disbelief,
+    /// What only a server that lost writes has is not copied.
+    Doubt,
+    /// For a lease after a server came back nothing is copied from what it held before, and nothing settles.
+    Quiet,
+    /// In the middle of a move, where a server came back, Kask is not written before what it forgot must have arrived there.
+    Arrival,
 }
 
 impl Safeguard {
-    pub const ALL: [Safeguard; 18] = [
+    pub const ALL: [Safeguard; 23] = [
         Safeguard::Intent,
         Safeguard::RepairIntent,
         Safeguard::Validate,
@@ -62,6 +72,11 @@ impl Safeguard {
         Safeguard::WaitOthers,
         Safeguard::CheckedRead,
         Safeguard::EvictDigest,
+        Safeguard::Compare,
+        Safeguard::Disbelief,
+        Safeguard::Doubt,
+        Safeguard::Quiet,
+        Safeguard::Arrival,
     ];
 }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub fail_on_tier_failure: bool,
     /// At most this many read-repairs at once; further reads are answered without one.
     pub repairs_max: usize,
+    /// Answer a miss where only a Redis that lost writes has a value.
+    pub hold_doubtful: bool,
 }
 
 impl Settings {
@@ -47,6 +49,7 @@ impl Settings {
         answer_before_copy: false,
         fail_on_tier_failure: false,
         repairs_max: 256,
+        hold_doubtful: false,
     };
 }
 

@@ -108,6 +108,8 @@ pub enum Applied {
 pub struct Seen {
     pub record: Option<Record>,
     pub value: Stored,
+    /// The shard lost writes, and nothing tells that this value is newer than that: Kask's, where it has one, is.
+    pub doubtful: bool,
 }
 
 /// TAKE's answer.
@@ -117,6 +119,8 @@ pub enum Taken {
     Value { value: Stored, generation: u64 },
     /// No value (or a remembered delete): no intent was added.
     Nothing,
+    /// A value that is not to be copied now, for it may be older than what Kask held: no intent was added. `doubtful` as of [`Seen`].
+    Shown { value: Stored, doubtful: bool },
     /// A value of a type that no RedisBagOStuff writes: no intent was added.
     Odd(&'static str),
 }
@@ -140,6 +144,8 @@ pub enum Settled {
     Gone { alone: bool },
     /// Another has claimed it.
     Lost,
+    /// The server has only just come, and may have forgotten intents: this one stays for the reaper, who copies once more.
+    Kept,
     /// A newer write exists: copy this, then settle with its generation.
     Newer { generation: u64, held: Held },
 }
@@ -307,6 +313,8 @@ pub enum Event {
     MirrorFailed,
     /// A fence was missing, older or another's.
     FenceUnusable,
+    /// A read fell back on a value of a Redis that lost writes; `held`: it was answered as a miss.
+    Doubtful { held: bool },
 }
 
 /// Who copies.

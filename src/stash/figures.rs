@@ -1,7 +1,7 @@
 //! What a stash tells of itself, for status pages. Read-only; nothing here waits.
 
 use super::{Neighbour, Reads, Stash, alone::AloneFigures, traffic::Windows};
-use crate::{fleet::Report, tier::breaker::Standing};
+use crate::{codec::show::rfc3339, fleet::Report, outbox::Suspect, tier::breaker::Standing};
 use serde::{Deserialize, Serialize};
 
 /// One shard, as last seen.
@@ -29,6 +29,58 @@ pub struct ShardFigures {
     pub oldest_ms: Option<u64>,
     /// Since the last look.
     pub seen_ms_ago: Option<u64>,
+    /// It came back without writes that it had acknowledged, and nobody has accepted that.
+    #[serde(default)]
+    pub suspect: Option<SuspectFigures>,
+    /// It came back a moment ago: nothing is copied from what it held before, for so long.
+    #[serde(default)]
+    pub quiet_ms: u64,
+    /// Who accepted the last loss of writes, when and why.
+    #[serde(default)]
+    pub loss_accepted: Option<String>,
+    /// Since when Redis lacks writes that it lost as a mirror.
+    #[serde(default)]
+    pub mirror_lost_since: Option<String>,
+    /// Keys that it evicted since `kask-first` began.
+    #[serde(default)]
+    pub evicted: u64,
+}
+
+/// A loss of acknowledged writes, as it was noticed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectFigures {
+    pub since: String,
+    /// The decant that noticed it first.
+    pub noticed_by: String,
+    /// Writes that decant had counted, and how far the data reaches; none: not as far as the server's being accepted.
+    pub writes_seen: u64,
+    pub writes_kept: Option<u64>,
+    /// Copies to Kask that stood in the outbox, and are not made any more.
+    pub copies_dropped: u64,
+}
+
+impl SuspectFigures {
+    pub(super) fn of(suspect: &Suspect) -> SuspectFigures {
+        SuspectFigures {
+            since: rfc3339(suspect.since_unix_ms),
+            noticed_by: suspect.member.clone(),
+            writes_seen: suspect.seen,
+            writes_kept: suspect.reached,
+            copies_dropped: suspect.intents,
+        }
+    }
+
+    /// How much is missing, in words.
+    pub fn extent(&self) -> String {
+        match self.writes_kept {
+            Some(kept) => format!(
+                "{} of the {} writes that were counted are missing",
+                self.writes_seen - kept.min(self.writes_seen),
+                self.writes_seen
+            ),
+            None => format!("it holds other data than the one whose {} writes were counted", self.writes_seen),
+        }
+    }
 }
 
 /// One stash, as it is now.
@@ -127,6 +179,11 @@ impl Stash {
             damaged: seen.map(|seen| seen.damaged),
             oldest_ms: seen.and_then(|seen| seen.oldest_ms),
             seen_ms_ago: seen.map(|seen| u64::try_from(seen.sent.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            suspect: seen.and_then(|seen| seen.suspect.as_ref()).map(SuspectFigures::of),
+            quiet_ms: seen.map_or(0, |seen| seen.quiet_ms),
+            loss_accepted: seen.and_then(|seen| seen.accepted.clone()),
+            mirror_lost_since: seen.and_then(|seen| seen.mirror_lost_unix_ms).map(rfc3339),
+            evicted: seen.map_or(0, |seen| seen.evicted),
         }
     }
 }

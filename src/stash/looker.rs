@@ -3,7 +3,7 @@
 use super::{Stash, pace::Pace};
 use crate::{
     codec::key::Key,
-    outbox::ShardLook,
+    outbox::{ShardLook, Suspect},
     protocol::{
         Fence, World,
         belief::Adoption,
@@ -14,6 +14,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -28,6 +29,9 @@ const REAP_BATCH_MAX: usize = 512;
 /// Expired intents a direction that are watched where a look lists none. Each is watched for a lease before it is claimed, so this many
 /// drain a lease: with a batch's worth, hours of an outage of Kask would take days.
 const EXPIRED_WATCHED_MAX: usize = 10_000;
+
+/// How often a shard is asked what it has evicted.
+const EVICTIONS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a shard looked like last, for status and moves. A `std` mutex: held to copy a few numbers.
 #[derive(Debug, Default)]
@@ -44,6 +48,16 @@ pub struct Seen {
     pub oldest_ms: Option<u64>,
     /// The shard's fence; none: it has lost it.
     pub fence: Option<Fence>,
+    pub writes: u64,
+    pub quiet_ms: u64,
+    /// The shard came back without acknowledged writes, and no operator has accepted that.
+    pub suspect: Option<Suspect>,
+    /// Who accepted the last such loss, when and why.
+    pub accepted: Option<String>,
+    /// Redis is a mirror, and lacks writes since.
+    pub mirror_lost_unix_ms: Option<u64>,
+    /// Keys evicted since `kask-first` began.
+    pub evicted: u64,
 }
 
 impl ShardView {
@@ -63,6 +77,7 @@ impl Stash {
     pub async fn watch_shard(self: Arc<Self>, shard: usize, stop: CancellationToken) {
         let mut due_to = self.begin_reaper(&stop);
         let mut watch = Watch::default();
+        let mut evictions_asked = Instant::now();
         loop {
             if due_to.is_closed() && !stop.is_cancelled() {
                 tracing::error!(stash = self.name, shard, "the reaper ended; it begins again");
@@ -71,12 +86,23 @@ impl Stash {
             if self.redis_is_in_use() {
                 self.look_once(shard, &mut watch, &due_to).await;
                 self.announce(shard).await;
+                if evictions_asked.elapsed() >= EVICTIONS_EVERY {
+                    evictions_asked = Instant::now();
+                    self.sum_up_evictions(shard).await;
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(self.look_every) => {}
             }
         }
+    }
+
+    /// Redis counts from its start; what it evicted before a restart is known because it was asked.
+    async fn sum_up_evictions(&self, shard: usize) {
+        let Some(outbox) = &self.site.world.outbox else { return };
+        // Unheard: the next time tells. The look shows the sum.
+        let _ = outbox.evicted(shard, Instant::now() + self.redis_timeout).await;
     }
 
     fn begin_reaper(self: &Arc<Self>, stop: &CancellationToken) -> mpsc::Sender<Due> {
@@ -105,6 +131,7 @@ impl Stash {
             tracing::info!(stash = self.name, phase, version = now.fence.version, "learned of a move from the fence");
         }
         self.site.pending[shard].looked(look.keys.clone(), sent);
+        self.show_suspect(shard, look.suspect.as_ref());
         self.views[shard].set(Seen {
             sent: sent_at,
             to_kask: look.to_kask,
@@ -112,13 +139,49 @@ impl Stash {
             damaged: look.damaged,
             oldest_ms: look.oldest_ms,
             fence: look.fence.clone(),
+            writes: look.writes,
+            quiet_ms: look.quiet_ms,
+            suspect: look.suspect.clone(),
+            accepted: look.accepted.clone(),
+            mirror_lost_unix_ms: look.mirror_lost_unix_ms,
+            evicted: look.evicted,
         });
+        self.shard_metrics[shard].evicted.set(look.evicted as f64);
         self.shard_metrics[shard].intents.set((look.to_kask + look.to_redis) as f64);
         self.show_outbox();
+        // What the reaper would take up is not to be believed before the shard has been compared.
+        if look.must_compare {
+            tracing::warn!(
+                stash = self.name,
+                shard = self.shard_name(shard),
+                "Redis holds less than was seen in it; it is compared"
+            );
+            return;
+        }
         let due = self.due(shard, look, watch).await;
         if !due.is_empty() {
             // A full channel means that the reaper is at work; what is due is still due at the next look.
             let _ = due_to.try_send(due);
+        }
+    }
+
+    /// Told when it begins and when it ends, by every decant.
+    fn show_suspect(&self, shard: usize, suspect: Option<&Suspect>) {
+        let was = self.views[shard].last().is_some_and(|seen| seen.suspect.is_some());
+        let name = self.shard_name(shard);
+        self.shard_metrics[shard].is_suspect(suspect.is_some());
+        match suspect {
+            Some(suspect) if !was => tracing::error!(
+                stash = self.name,
+                shard = name,
+                noticed_by = suspect.member,
+                writes_seen = suspect.seen,
+                writes_kept = suspect.reached,
+                "this Redis has lost acknowledged writes: nothing is copied from what it held before until an operator \
+                 accepts the loss (decant shard accept-loss)"
+            ),
+            None if was => tracing::warn!(stash = self.name, shard = name, "the loss of writes has been accepted"),
+            _ => {}
         }
     }
 
@@ -135,7 +198,7 @@ impl Stash {
 
     /// What this decant has itself seen for a lease. CLAIM asks Redis's clock as well.
     async fn due(&self, shard: usize, look: ShardLook, watch: &mut Watch) -> Due {
-        let lease = lease(&self.site);
+        let (lease, quiet) = (lease(&self.site), look.quiet_ms > 0);
         let listed = match (&look.keys, &self.site.world.outbox) {
             (crate::protocol::pending::Look::Everything, Some(outbox)) => {
                 let until = Instant::now() + self.redis_timeout;
@@ -148,6 +211,10 @@ impl Stash {
             _ => look.intents,
         };
         let mut due = watch.expired(&listed, lease, self.site.world.now());
+        // It would be refused.
+        if quiet {
+            return Due::new();
+        }
         due.retain(|_, expired| self.is_worth_claiming(expired));
         while due.len() > REAP_BATCH_MAX {
             due.pop_last();

@@ -79,12 +79,23 @@ pub struct StashMetrics {
 pub struct ShardMetrics {
     up: Gauge,
     pub intents: Gauge,
+    suspect: Gauge,
+    pub evicted: Gauge,
 }
 
 impl ShardMetrics {
     pub(super) fn new(stash: &str, shard: &str) -> ShardMetrics {
         let labels = [("stash", stash.to_owned()), ("shard", shard.to_owned())];
-        ShardMetrics { up: gauge!("decant_shard_up", &labels), intents: gauge!("decant_shard_intents", &labels) }
+        ShardMetrics {
+            up: gauge!("decant_shard_up", &labels),
+            intents: gauge!("decant_shard_intents", &labels),
+            suspect: gauge!("decant_shard_suspect", &labels),
+            evicted: gauge!("decant_shard_evicted_keys", &labels),
+        }
+    }
+
+    pub(super) fn is_suspect(&self, suspect: bool) {
+        self.suspect.set(if suspect { 1.0 } else { 0.0 });
     }
 
     pub(super) fn is_up(&self, up: bool) {
@@ -226,10 +237,15 @@ impl StashMetrics {
             Event::FenceUnusable if self.fence_unusable.is_due() => {
                 tracing::warn!(
                     stash = self.stash,
-                    "a shard's fence is missing, older or another's; nothing begins on it until it is raised again"
+                    "a shard's fence is missing, older or another's, or its server not compared yet; nothing begins on it until that is so"
                 );
             }
             Event::FenceUnusable => {}
+            Event::Doubtful { held } => {
+                let outcome = if held { "held" } else { "served" };
+                counter!("decant_doubtful_reads_total", "stash" => self.stash.clone(), "outcome" => outcome)
+                    .increment(1);
+            }
         }
     }
 

@@ -68,7 +68,7 @@ pub struct Mover {
 /// Where the record is kept.
 enum Store {
     /// On this decant's own disk.
-    File(FileStore),
+    File(Box<FileStore>),
     /// In etcd, shared by the fleet.
     Fleet(Box<Joined>),
 }
@@ -89,7 +89,7 @@ impl Mover {
     /// With a record the stash serves at once; without, [`Mover::run`] asks the shards first.
     pub fn new(stash: Arc<Stash>, store: FileStore, member: String, first_phase: Phase) -> Arc<Mover> {
         let record = store.record();
-        let mover = Mover::with(stash, Store::File(store), member, first_phase);
+        let mover = Mover::with(stash, Store::File(Box::new(store)), member, first_phase);
         if let Some(record) = record {
             mover.believe(&record);
             mover.stash.confirm();
@@ -146,7 +146,17 @@ impl Mover {
         }
     }
 
-    /// What happened to the record so far, oldest first.
+    /// The moves so far, oldest first.
+    pub async fn moves(&self) -> Result<Vec<PhaseRecord>, HistoryFault> {
+        let lines = self.history().await?.into_iter();
+        let moves = lines.filter_map(|line| match line {
+            Line::Moved(record) => Some(*record),
+            Line::Happened(_) => None,
+        });
+        Ok(moves.collect())
+    }
+
+    /// What happened to the record so far, moves and else, oldest first.
     pub async fn history(&self) -> Result<Vec<Line>, HistoryFault> {
         match &self.store {
             Store::File(store) => {

@@ -1,4 +1,4 @@
-//! A sample of Redis's keys, compared with Kask: enough to notice that a copy is missing, not to prove that none is.
+//! A sample of Redis's keys, looked for in Kask: enough to notice that it was not emptied, not to prove that it was.
 
 use super::Stash;
 use crate::{
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use std::{collections::HashSet, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// Keys compared at most, over all shards.
+/// Keys looked for at most, over all shards.
 const SAMPLE_KEYS_MAX: usize = 1_000;
 /// Everything for one sample; half of it for finding keys.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,12 +22,10 @@ const SAMPLE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub sampled: u64,
-    /// Kask lacks it, or holds another value.
-    pub not_in_kask: u64,
     pub in_kask: u64,
 }
 
-/// Compares the first keys that SCAN gives, which are in no order that means anything.
+/// Looks for the first keys that SCAN gives, which are in no order that means anything.
 ///
 /// # Errors
 /// Why Redis does not tell its keys.
@@ -40,7 +38,7 @@ pub async fn take(stash: &Stash) -> Result<Sample, String> {
             if Instant::now() >= until {
                 return Ok(sample);
             }
-            compare(stash, &key, &mut sample).await;
+            look_for(stash, &key, &mut sample).await;
         }
     }
     Ok(sample)
@@ -64,25 +62,26 @@ async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> 
 }
 
 /// Redis is read before and after Kask: only what nobody wrote meanwhile, and nobody is copying, counts.
-async fn compare(stash: &Stash, key: &Key, sample: &mut Sample) {
+async fn look_for(stash: &Stash, key: &Key, sample: &mut Sample) {
     let site = &stash.site;
     let until = site.world.now() + site.settings.budget;
     let Some(before) = at_rest(stash, key, until).await else { return };
-    let found = site.world.kask_get(key, until).await;
-    let same = matches!(&found, KaskGot::Hit(held) if *held == before);
-    if !same && at_rest(stash, key, until).await.as_ref() != Some(&before) {
-        return;
+    let in_kask = match site.world.kask_get(key, until).await {
+        KaskGot::Hit(_) => true,
+        KaskGot::Miss => false,
+        KaskGot::Error(_) => return,
+    };
+    if at_rest(stash, key, until).await.as_ref() == Some(&before) {
+        sample.sampled += 1;
+        sample.in_kask += u64::from(in_kask);
     }
-    sample.sampled += 1;
-    sample.in_kask += u64::from(matches!(found, KaskGot::Hit(_)));
-    sample.not_in_kask += u64::from(!same);
 }
 
 /// Redis's value, if it has one that can be copied and no intent is open.
 async fn at_rest(stash: &Stash, key: &Key, until: Millis) -> Option<Bytes> {
     let seen = stash.site.world.read(key, &stash.site.belief().text, until).await.ok()?;
     match seen {
-        Seen { record: None, value: Stored::Body(body) } => Some(body),
+        Seen { record: None, value: Stored::Body(body), .. } => Some(body),
         _ => None,
     }
 }

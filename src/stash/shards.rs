@@ -20,6 +20,11 @@ impl Stash {
             .unwrap_or_default()
     }
 
+    /// `serve` or `hold`: what a read is told that only a shard which lost writes has a value for.
+    pub fn after_loss(&self) -> &'static str {
+        if self.site.settings.hold_doubtful { "hold" } else { "serve" }
+    }
+
     /// Connects to every shard, in the background; those that are open stay as they are.
     pub fn open_shards(&self) {
         if let Some(outbox) = &self.site.world.outbox {

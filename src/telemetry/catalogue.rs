@@ -70,6 +70,16 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("decant_shard_suspect", &["stash", "shard"], "1 where a Redis came back without its latest writes."),
     gauge(
+        "decant_shard_evicted_keys",
+        &["stash", "shard"],
+        "Keys that this Redis has evicted since kask-first began: dual-write would miss them.",
+    ),
+    counter(
+        "decant_doubtful_reads_total",
+        &["stash", "outcome"],
+        "Reads that only such a Redis had a value for: served or held.",
+    ),
+    gauge(
         "decant_mirror_unclean",
         STASH,
         "1 where Redis may lack writes that Kask has, so that the way back loses them.",

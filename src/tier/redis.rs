@@ -5,8 +5,10 @@
 //! connection that had lived well, under way: they wait for it within their deadline. A Redis that takes connections and says nothing
 //! would cost each call its whole deadline; there a breaker turns them away as soon as a few have waited in vain.
 mod dial;
+mod greeter;
 mod life;
 mod link;
+mod reply;
 mod script;
 mod sentinel;
 mod target;
@@ -16,13 +18,14 @@ pub mod value;
 
 use super::breaker::{Asker, LiveBreaker, Outcome, Rules, Standing};
 use super::metrics::OpMetrics;
+pub use greeter::{Greeter, Greeting, Newcomer};
 use link::{Link, State};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
+use reply::Reply;
 pub use script::Script;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fmt, future::Future, time::Duration};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{borrow::Cow, fmt, future::Future, time::Duration};
 pub use target::{Target, TargetFault};
 pub use tls::TlsFault;
 use tokio::sync::{Semaphore, watch};
@@ -68,6 +71,14 @@ impl RedisFailure {
     }
 }
 
+/// A script's reply, and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub value: Value,
+    /// Of the connection, as its greeter called it; empty where nobody greets.
+    pub name: Arc<str>,
+}
+
 /// One Redis of a stash.
 pub struct Shard {
     /// The name in the config.
@@ -75,6 +86,7 @@ pub struct Shard {
     target: Target,
     stash: String,
     state: Arc<watch::Sender<State>>,
+    greeter: OnceLock<Arc<dyn Greeter>>,
     /// Ends the keeper of the connection; `None` while closed.
     keeper: Mutex<Option<CancellationToken>>,
     places: Semaphore,
@@ -102,6 +114,7 @@ impl Shard {
             target: target.into(),
             stash: stash.to_owned(),
             state: Arc::new(watch::Sender::new(State::Closed)),
+            greeter: OnceLock::new(),
             keeper: Mutex::default(),
             places: Semaphore::new(IN_FLIGHT_MAX),
             breaker: Arc::new(LiveBreaker::new(AWAY, stash, Some(name))),
@@ -112,15 +125,28 @@ impl Shard {
         }
     }
 
+    /// Every connection made from now on is greeted by it first. One shard, one greeter: a second is not taken.
+    pub fn greet_with(&self, greeter: Arc<dyn Greeter>) {
+        let _ = self.greeter.set(greeter);
+    }
+
     /// Starts connecting in the background, on the current Tokio runtime; nothing happens if it is open already.
     pub fn open(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if keeper.is_none() {
             let closed = CancellationToken::new();
             self.state.send_replace(State::Connecting);
-            let (name, target, state) = (self.name.clone(), self.target.clone(), self.state.clone());
-            tokio::spawn(link::keep(name, target, state, self.breaker.clone(), closed.clone()));
+            let (name, target, greeter) = (self.name.clone(), self.target.clone(), self.greeter.get().cloned());
+            let (state, breaker) = (self.state.clone(), self.breaker.clone());
+            tokio::spawn(link::keep(name, target, greeter, state, breaker, closed.clone()));
             *keeper = Some(closed);
+        }
+    }
+
+    /// Ends the connection of this name, under which calls under way end as [`RedisFailure::Lost`], so that another is made and greeted.
+    pub fn renew(&self, name: &str) {
+        if let Some(link) = self.state.borrow().live().filter(|link| *link.name == *name) {
+            link.renew();
         }
     }
 
@@ -185,7 +211,7 @@ impl Shard {
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
     pub async fn command(&self, cmd: Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
         let begun = Instant::now();
-        let result = self.send(Asker::Reluctant, &cmd, deadline).await;
+        let result = self.send(Asker::Reluctant, deadline, |_| Cow::Borrowed(&cmd)).await.map(|told| told.value);
         self.command.record(outcome(&result), begun.elapsed());
         result
     }
@@ -199,8 +225,8 @@ impl Shard {
         let begun = Instant::now();
         let (offset, count) = if cmds.is_transaction() { (cmds.len() + 1, 1) } else { (0, cmds.len()) };
         let result = self
-            .call(Asker::Reluctant, deadline, async |mut connection| {
-                connection.send_packed_commands(&cmds, offset, count).await
+            .call(Asker::Reluctant, deadline, async |link| {
+                link.connection.clone().send_packed_commands(&cmds, offset, count).await
             })
             .await;
         self.pipeline.record(outcome(&result), begun.elapsed());
@@ -208,14 +234,14 @@ impl Shard {
     }
 
     /// A script by its SHA. Where Redis does not know it, it surely did not run: then it is loaded and called once more.
-    /// The reply may hold several; see [`value`].
+    /// Its last argument, after `args`, is the name of its connection. The reply may hold several; see [`value`].
     pub async fn script(
         &self,
         script: &'static Script,
         keys: &[&[u8]],
         args: &[&[u8]],
         deadline: Instant,
-    ) -> Result<Value, RedisFailure> {
+    ) -> Result<Told, RedisFailure> {
         self.script_as(Asker::Reluctant, script, keys, args, deadline).await
     }
 
@@ -227,7 +253,7 @@ impl Shard {
         keys: &[&[u8]],
         args: &[&[u8]],
         deadline: Instant,
-    ) -> Result<Value, RedisFailure> {
+    ) -> Result<Told, RedisFailure> {
         let begun = Instant::now();
         // Boxed: the future is large, and every read holds a place for it, though most never come here.
         let result = Box::pin(self.evalsha(asker, script, keys, args, deadline)).await;
@@ -242,26 +268,20 @@ impl Shard {
         script: &'static Script,
         calls: Vec<([K; N], Vec<Vec<u8>>)>,
         deadline: Instant,
-    ) -> Result<Vec<Result<Value, RedisFailure>>, RedisFailure> {
-        let ask = |(keys, args): &([K; N], Vec<Vec<u8>>), ask: &mut Pipeline| {
-            let call = ask.cmd("EVALSHA").arg(script.sha()).arg(N);
-            for key in keys {
-                call.arg(key.as_ref());
-            }
-            call.arg(args);
-        };
-        let mut all = Pipeline::with_capacity(calls.len());
-        calls.iter().for_each(|call| ask(call, &mut all));
-        let mut answers: Vec<_> = self.pipeline(all, deadline).await?.into_iter().map(done).collect();
-        let unknown = |answer: &Result<Value, RedisFailure>| matches!(answer, Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT");
+    ) -> Result<Vec<Result<Told, RedisFailure>>, RedisFailure> {
+        // An empty pipeline would end the connection.
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<usize> = (0..calls.len()).collect();
+        let mut answers = self.send_many(script, &calls, &all, deadline).await?;
+        let unknown = |answer: &Result<Told, RedisFailure>| matches!(answer, Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT");
         let again: Vec<usize> = (0..answers.len()).filter(|i| unknown(&answers[*i])).collect();
         if again.is_empty() {
             return Ok(answers);
         }
-        let mut rest = Pipeline::with_capacity(again.len());
-        again.iter().for_each(|i| ask(&calls[*i], &mut rest));
         let late = match self.load(Asker::Reluctant, script, deadline).await {
-            Ok(()) => self.pipeline(rest, deadline).await.map(|answers| answers.into_iter().map(done).collect()),
+            Ok(()) => self.send_many(script, &calls, &again, deadline).await,
             Err(failure) => Err(failure),
         };
         let late = late.unwrap_or_else(|failure| vec![Err(failure); again.len()]);
@@ -271,6 +291,30 @@ impl Shard {
         Ok(answers)
     }
 
+    /// Those of `calls` that `which` names.
+    async fn send_many<K: AsRef<[u8]>, const N: usize>(
+        &self,
+        script: &'static Script,
+        calls: &[([K; N], Vec<Vec<u8>>)],
+        which: &[usize],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Told, RedisFailure>>, RedisFailure> {
+        let begun = Instant::now();
+        let result = self.call(Asker::Reluctant, deadline, async |link| {
+            let mut asked = Pipeline::with_capacity(which.len());
+            for (keys, args) in which.iter().map(|i| &calls[*i]) {
+                let (keys, args) = (keys.each_ref().map(AsRef::as_ref), args.iter().map(Vec::as_slice));
+                asked.add_command(script.call(&keys, &args.collect::<Vec<_>>(), &link.name));
+            }
+            let answers = link.connection.clone().send_packed_commands(&asked, 0, which.len()).await?;
+            let told = |value| done(value).map(|value| Told { value, name: link.name.clone() });
+            Ok(answers.into_iter().map(told).collect())
+        });
+        let result = result.await;
+        self.pipeline.record(outcome(&result), begun.elapsed());
+        result
+    }
+
     async fn evalsha(
         &self,
         asker: Asker,
@@ -278,32 +322,40 @@ impl Shard {
         keys: &[&[u8]],
         args: &[&[u8]],
         deadline: Instant,
-    ) -> Result<Value, RedisFailure> {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(script.sha()).arg(keys.len()).arg(keys).arg(args);
-        match self.send(asker, &call, deadline).await {
+    ) -> Result<Told, RedisFailure> {
+        // Each time by the name of the connection that is there then.
+        let call = |name: &str| Cow::Owned(script.call(keys, args, name));
+        match self.send(asker, deadline, call).await {
             Err(RedisFailure::Refused { code, .. }) if code == "NOSCRIPT" => {}
             result => return result,
         }
         self.load(asker, script, deadline).await?;
-        self.send(asker, &call, deadline).await
+        self.send(asker, deadline, call).await
     }
 
     /// Makes a script known. Whatever becomes of this, the script itself was not sent.
     async fn load(&self, asker: Asker, script: &Script, deadline: Instant) -> Result<(), RedisFailure> {
-        let mut load = redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(script.source);
-        match self.send(asker, &load, deadline).await {
+        match self.send(asker, deadline, |_| Cow::Owned(script.load())).await {
             Ok(_) => Ok(()),
             Err(refused @ RedisFailure::Refused { .. }) => Err(refused),
             Err(failure) => Err(RedisFailure::Away { detail: format!("the script could not be loaded: {failure}") }),
         }
     }
 
-    async fn send(&self, asker: Asker, cmd: &Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
-        match self.call(asker, deadline, async |mut connection| connection.send_packed_command(cmd).await).await? {
-            Value::ServerError(error) => Err(RedisFailure::refused(&error)),
-            value => Ok(value),
+    /// `cmd` is made from the name of the connection that it goes out on.
+    async fn send<'c>(
+        &self,
+        asker: Asker,
+        deadline: Instant,
+        cmd: impl Fn(&str) -> Cow<'c, Cmd>,
+    ) -> Result<Told, RedisFailure> {
+        let sent = self.call(asker, deadline, async |link| {
+            let value = link.connection.clone().send_packed_command(&cmd(&link.name)).await?;
+            Ok(Told { value, name: link.name.clone() })
+        });
+        match sent.await? {
+            Told { value: Value::ServerError(error), .. } => Err(RedisFailure::refused(&error)),
+            told => Ok(told),
         }
     }
 
@@ -312,7 +364,7 @@ impl Shard {
         &self,
         asker: Asker,
         deadline: Instant,
-        send: impl FnOnce(MultiplexedConnection) -> F,
+        send: impl FnOnce(Arc<Link>) -> F,
     ) -> Result<T, RedisFailure>
     where
         T: Reply,
@@ -335,7 +387,7 @@ impl Shard {
             return Err(away("the deadline had passed"));
         }
         let waiting = link.waiting();
-        let ended = match timeout_at(deadline, send(link.connection.clone())).await {
+        let ended = match timeout_at(deadline, send(link.clone())).await {
             Ok(Ok(value)) => {
                 waiting.answered();
                 if value.refuses_as_replica() {
@@ -403,26 +455,6 @@ impl Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// What comes back for a call.
-trait Reply {
-    /// The server was a primary, and is none any more: it has been replaced, and another connection may find by whom.
-    fn refuses_as_replica(&self) -> bool;
-}
-
-impl Reply for Value {
-    fn refuses_as_replica(&self) -> bool {
-        // Before Redis 7 a script's error is told inside another.
-        let inside = |text: Option<&str>| text.is_some_and(|text| text.contains("-READONLY "));
-        matches!(self, Value::ServerError(error) if error.code() == "READONLY" || inside(error.details()))
-    }
-}
-
-impl Reply for Vec<Value> {
-    fn refuses_as_replica(&self) -> bool {
-        self.iter().any(Reply::refuses_as_replica)
     }
 }
 

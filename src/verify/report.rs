@@ -2,7 +2,7 @@
 
 use super::class::Class;
 use crate::{
-    phase::{Phase, Sequencer},
+    phase::{Phase, Sequencer, proof::VerifyProof},
     scan::Counts,
 };
 use serde::{Deserialize, Serialize};
@@ -174,9 +174,20 @@ impl Report {
         self
     }
 
-    /// A run was asked for a proof, looked at every key, and this is what it found: what guards go by.
-    pub fn is_full(&self) -> bool {
-        self.asked.is_full()
+    /// What the guards go by; of a run over everything.
+    pub fn proof(&self) -> VerifyProof {
+        VerifyProof {
+            begun_unix_ms: self.begun_unix_ms,
+            ended_unix_ms: self.ended_unix_ms,
+            phase: self.phase,
+            version: self.version,
+            complete: self.complete,
+            compared: self.keys.compared,
+            missing: self.keys.missing,
+            different: self.keys.different + self.keys.tombstone,
+            pending: self.keys.pending,
+            uncarried: self.keys.uncarried(),
+        }
     }
 
     fn summarised(&self) -> String {
@@ -302,7 +313,11 @@ mod tests {
         );
         let pattern = Asked { only: Some("a*".into()), ..Asked::default() };
         let fits = report(&equal, pattern, &[]);
-        assert!(fits.arrived && !fits.is_full() && fits.summary.contains("do not fit the pattern"), "{}", fits.summary);
+        assert!(
+            fits.arrived && !fits.asked.is_full() && fits.summary.contains("do not fit the pattern"),
+            "{}",
+            fits.summary
+        );
 
         let sample = Asked { sample: Some(8), ..Asked::default() };
         for (counts, asked, incomplete) in [

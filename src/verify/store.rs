@@ -3,10 +3,7 @@
 //! `<state_dir>/<stash>.verify.json` is replaced whole. It holds no keys, also where a run was asked to show them.
 
 use super::report::{Asked, Report};
-use crate::{
-    codec::key::Key,
-    phase::{Phase, file::replace},
-};
+use crate::{codec::key::Key, durable, phase::Phase};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -80,7 +77,7 @@ impl Store {
         }
         let mut text = serde_json::to_vec_pretty(&kept).map_err(|why| fault(why.into()))?;
         text.push(b'\n');
-        replace(&self.path, &text).map_err(fault)
+        durable::replace(&self.path, &text).map_err(fault)
     }
 }
 
@@ -111,7 +108,7 @@ impl Hasher {
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                 let mut secret = Zeroizing::new(vec![0; SECRET_BYTES]);
                 getrandom::fill(&mut secret).map_err(|why| fault("made", io::Error::other(why.to_string())))?;
-                replace(&path, &secret).map_err(|source| fault("written", source))?;
+                durable::replace(&path, &secret).map_err(|source| fault("written", source))?;
                 secret
             }
             Err(source) => return Err(fault("read", source)),

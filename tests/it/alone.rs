@@ -118,6 +118,7 @@ fn redis_killed_and_back() {
     stage.assert_refused_as_unclean("3 keys");
     stage.redis.restart();
     stage.assert_healed();
+    stage.decant.wait_no_shard_came_back("kask-first");
     stage.decant.move_to("kask-first");
     assert_eq!(stage.decant.got("changed"), (200, "JSON..\"new2\"".into()));
 }

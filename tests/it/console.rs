@@ -4,7 +4,7 @@ mod browser;
 
 use crate::{
     redis_server::RedisServer,
-    whole::{Kask, Setup, Whole, redis_set},
+    whole::{Kask, Setup, Whole, redis_set, wait_until},
 };
 use browser::{Browser, DOWN, ENTER, SPACE};
 use serde_json::json;
@@ -94,20 +94,20 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     let recorded = whole.phase();
     assert_eq!((&recorded["reason"], &recorded["by"]), (&json!(evil), &json!("Ada <b>L</b>")));
 
-    // A guard that fails, in red, with its reason: what only Redis has.
+    // A guard that fails, in red, with its reason: nobody has compared the tiers.
     redis_set(&redis, "enwiki:only", "42");
     traffic(&whole);
     browser.reload();
-    browser.wait("the guard fails", |page| page.sees("[data-guard=sample_is_copied].fails"));
-    let guard = browser.text("[data-guard=sample_is_copied]");
-    assert!(guard.contains("sampled keys are missing") && guard.contains("Needs: none: "), "{guard}");
+    browser.wait("the guard fails", |page| page.sees("[data-guard=verified].fails"));
+    let guard = browser.text("[data-guard=verified]");
+    assert!(guard.contains("no run of verify") && guard.contains("Needs: a `decant verify` over every key"), "{guard}");
     assert!(guard.contains('✗') && guard.contains("fails"), "told without its colour: {guard}");
     pictures(&browser, "failing-guard");
     browser.fill("#reason", "in a hurry");
     browser.fill("#by", "Ada");
     browser.click("#move");
     browser.wait_text("#outcome", "Refused, nothing was done. ");
-    assert!(browser.text("#outcome").contains("sample_is_copied"), "{}", browser.text("#outcome"));
+    assert!(browser.text("#outcome").contains("verified"), "{}", browser.text("#outcome"));
     assert_eq!(whole.phase()["phase"], "kask-first");
     // 409 is what was wanted; the browser notes each.
     let refusals = browser.complaints();
@@ -116,7 +116,7 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     // The forced way: hidden behind the plain one, and not without the name.
     assert!(!browser.sees("#force-move"));
     browser.click("#force summary");
-    browser.wait_text("#force-guards", "sample_is_copied");
+    browser.wait_text("#force-guards", "verified");
     browser.click("#force-move");
     browser.wait_text("#force-error", "Type redis-standby, to the letter");
     browser.fill("#force-name", "redis-standb");
@@ -130,6 +130,37 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     browser.wait_text("#history li:first-child", "forced");
     assert_eq!((&whole.phase()["phase"], &whole.phase()["forced"]), (&json!("redis-standby"), &json!(true)));
     assert_well(&browser, "after a forced move");
+}
+
+/// Runs under way, what holds them back, and what they came to.
+#[test]
+fn backfill_and_verify_are_followed() {
+    let redis = RedisServer::start();
+    (0..40).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
+    let whole = Whole::start(&Setup::new(&redis, "kask-first"));
+    let browser = Browser::start();
+    open(&browser, &whole);
+    browser.wait_text("#copies", "has not run");
+    for (what, begin, held) in [
+        ("backfill", json!({ "keys_per_s": 2 }), "held back by limit"),
+        ("verify", json!({ "rate": 2 }), "held back by rate limit"),
+    ] {
+        let path = format!("/v1/stashes/echoseen/{what}");
+        assert!(matches!(whole.admin_send("POST", &path, &begin.to_string()).status(), 201 | 202));
+        browser.wait_text("#copies", held);
+        assert!(browser.sees("#copies progress"), "a bar for {what}");
+        assert_eq!(whole.admin_send("DELETE", &path, "{}").status(), 200);
+        wait_until("it has ended", || {
+            let view = whole.admin_get(&path);
+            view["state"] == "cancelled" || view.get("running").is_some_and(serde_json::Value::is_null)
+        });
+    }
+    browser.wait_text("#copies", "the run is not complete");
+    whole.copy_and_compare();
+    browser.wait_text("#copies", "everything arrived: 40 keys, equal in both tiers");
+    let told = browser.text("#copies");
+    assert!(told.contains("finished") && told.contains(" copied") && !told.contains("[object"), "{told}");
+    assert_well(&browser, "with reports");
 }
 
 /// No mouse: from the top of the page to a move, by Tab, arrows, space and Enter alone.

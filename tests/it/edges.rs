@@ -96,6 +96,7 @@ fn of_two_decants_with_one_name_the_fence_that_was_raised_first_wins() {
         record["state"] = json!("moving");
         record["version"] = json!(2);
     });
+    first.copy_and_compare();
     first.move_to("redis-standby");
     second.restart();
     wait_until("the second follows the first", || second.phase()["phase"] == "redis-standby");
@@ -136,6 +137,7 @@ fn a_version_that_the_fence_has_seen_is_not_used_again() {
     let mut decant = Whole::start(&Setup::new(&redis, "dual-write"));
     let backup = std::fs::read(decant.dir.path().join("state/echoseen.phase.json")).unwrap();
     decant.move_to("kask-first");
+    decant.copy_and_compare();
     decant.move_to("redis-standby");
     decant.kill_9();
     std::fs::write(decant.dir.path().join("state/echoseen.phase.json"), backup).unwrap();
@@ -200,6 +202,8 @@ fn a_lost_fence_is_told_of_once_in_a_while() {
     let second = Whole::start(&Setup::new(&redis, "dual-write").with_kask(&kask));
     first.kill_9();
     redis::cmd("FLUSHALL").exec(&mut redis.client()).unwrap();
+    // Until then the answer is that the server is to be compared first.
+    wait_until("the loss is known", || second.metric("decant_shard_suspect", &[]) == 1.0);
     let data = second.data;
     // Many, because the last try of some begins with no time left: the answer says what was waited for all the same.
     let writes = (0..40).map(|n| std::thread::spawn(move || ask(data, "POST", &format!("{BASE}k{n}"), b"JSON..1")));
@@ -231,9 +235,10 @@ fn a_read_waits_for_a_fence_that_is_about_to_be_raised() {
 fn a_sample_that_cannot_be_taken_stops_the_move_that_needs_it() {
     let redis = RedisServer::start();
     redis_set(&redis, "only-in-redis", "i:1;");
-    let decant = Whole::start(&Setup::new(&redis, "kask-first"));
+    let decant = Whole::start(&Setup::new(&redis, "dual-write"));
+    decant.move_to("redis-only");
     redis::cmd("ACL").arg("SETUSER").arg("default").arg("-scan").exec(&mut redis.client()).unwrap();
-    let (status, told) = decant.ask_move("redis-standby", json!({}));
+    let (status, told) = decant.ask_move("dual-write", json!({ "kask_emptied": true }));
     assert_eq!(status, 409, "{told:#}");
     assert!(told.to_string().contains("the sample could not be taken"), "{told:#}");
 }

@@ -53,6 +53,11 @@ fn hold(plan: Plan<'_>, every_round: bool) -> report::Report {
         report.violations.len(),
         report.violations.iter().take(5).map(|found| found.text.clone()).collect::<Vec<_>>().join("\n\n")
     );
+    assert!(
+        report.acknowledged_writes > 0 && report.reads_checked > 0,
+        "nothing was done that could be held to anything"
+    );
+    assert_eq!(plan.faults, !report.faults.is_empty(), "faults: {:?}", report.faults);
     report
 }
 

@@ -43,6 +43,9 @@ impl Fleet {
 
     /// Moves through this decant; over when every other one knows it.
     fn move_through(&self, decant: usize, to: &str) {
+        if to == "redis-standby" {
+            self.decants[decant].copy_and_compare();
+        }
         let (status, answer) = put(&self.decants[decant], to, "root", false);
         assert_eq!(status, 200, "the move to {to} through {decant}: {answer}");
         wait_until("the move has settled for all", || {

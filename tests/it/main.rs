@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod admin;
 mod alone;
+mod backfill;
 mod bad_input;
 mod breakers;
 mod cli_config;
@@ -20,6 +21,7 @@ mod http;
 mod kask_server;
 mod layers;
 mod liar;
+mod loss;
 mod mediawiki;
 mod mediawiki_through_decant;
 mod moves;

@@ -111,6 +111,7 @@ fn clients_notice_nothing_of_moves() {
     }
     read_everything();
     wait_until("what was read is copied", || decant.metric("decant_repairs_total", &["outcome=\"copied\""]) >= 200.0);
+    decant.copy_and_compare();
     for phase in ["redis-standby", "kask-first", "dual-write", "kask-first", "redis-standby", "kask-only"] {
         decant.move_to(phase);
         some_work();
@@ -197,6 +198,7 @@ fn a_hanging_kask_holds_up_only_the_keys_in_transit() {
     let front = PartlyStuck::before(&kask);
     let setup = Setup { kask_url: Some(front.url()), lease_ms: 3_000, ..Setup::new(&redis, "kask-first") };
     let decant = Whole::start(&setup);
+    decant.copy_and_compare();
     assert_eq!(decant.set("stuck", "JSON..1").status(), 201, "Kask hangs, Redis has it, and it heals");
     assert_eq!(intents(&redis), 1);
     decant.begin_move("redis-standby", json!({}));
@@ -225,6 +227,7 @@ fn a_decant_killed_in_the_middle_of_a_move_finishes_it() {
     let front = PartlyStuck::before(&kask);
     let setup = Setup { kask_url: Some(front.url()), ..Setup::new(&redis, "kask-first") };
     let mut decant = Whole::start(&setup);
+    decant.copy_and_compare();
     assert_eq!(decant.set("stuck", "JSON..1").status(), 201);
     decant.begin_move("redis-standby", json!({}));
     decant.kill_9();
@@ -271,6 +274,7 @@ fn a_second_decant_learns_of_moves_from_the_fence_and_makes_none() {
     // Its very next write is refused by the fence, and it learns.
     assert_eq!(second.set("k", "JSON..1").status(), 201);
     wait_until("the second has learned", || second.phase()["phase"] == "kask-first");
+    first.copy_and_compare();
     first.move_to("redis-standby");
     assert_eq!(second.set("k", "JSON..2").status(), 201);
     second.wait_drained(&redis);
@@ -287,10 +291,30 @@ fn steps_that_lose_something_are_refused_unless_forced() {
         let guards = told["guards"].as_array().cloned().unwrap_or_default();
         guards.iter().filter(|g| g["ok"] == false).map(|g| g["name"].as_str().unwrap().to_owned()).collect()
     };
-    let (status, told) = decant.ask_move("redis-standby", json!({}));
-    assert_eq!((status, failing(&told)), (409, vec!["sample_is_copied".to_owned()]), "{told:#}");
-    assert_eq!(decant.got("only-in-redis").0, 200);
-    decant.wait_drained(&redis);
+    let refused = |expected: &[&str]| {
+        let (status, told) = decant.ask_move("redis-standby", json!({}));
+        assert_eq!(
+            (status, failing(&told)),
+            (409, expected.iter().map(|name| (*name).to_owned()).collect()),
+            "{told:#}"
+        );
+        told.to_string()
+    };
+    // Nothing has copied what nobody reads, and nothing has shown that all is there.
+    refused(&["backfill_finished", "verified"]);
+    decant.copy();
+    refused(&["verified"]);
+    assert_eq!(decant.compare()["arrived"], true);
+    // What is newer counts: a value past decant, which the run before could not know of.
+    redis_set(&redis, "past-decant", "i:2;");
+    assert_eq!(decant.compare()["keys"]["missing"], 1);
+    let told = refused(&["verified"]);
+    assert!(told.contains("of 2 keys it found 1 missing in Kask"), "{told}");
+    // A run that is older than the last backfill says nothing of what that has copied.
+    decant.copy();
+    let told = refused(&["verified"]);
+    assert!(told.contains("it is older than the end of the last backfill"), "{told}");
+    assert_eq!(decant.compare()["arrived"], true);
     decant.move_to("redis-standby");
     assert_eq!(decant.ask_move("redis-only", json!({ "force": true })).0, 422, "two steps at once cannot be forced");
     assert_eq!(

@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test may
 
 pub mod checker;
+pub mod forget;
 pub mod harm;
 pub mod kask;
+pub mod life;
 pub mod mover;
 pub mod register;
 pub mod scenarios;
@@ -48,4 +50,6 @@ pub enum Fault {
     LateScript,
     /// The shard takes no new values.
     Full,
+    /// Redis comes back without its last writes.
+    Lose,
 }

@@ -32,6 +32,8 @@ pub struct Setup {
     pub redis: String,
     /// `None`: embedded.
     pub kask_url: Option<String>,
+    /// `None`: beside the configuration.
+    pub state_dir: Option<std::path::PathBuf>,
     pub phase: &'static str,
     pub serialization: &'static str,
     pub hmac_key: Option<String>,
@@ -55,6 +57,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase,
             serialization: "json",
             hmac_key: None,
@@ -75,6 +78,7 @@ impl Setup {
             shards: Vec::new(),
             redis: String::new(),
             kask_url: None,
+            state_dir: None,
             phase: "kask-only",
             serialization: "json",
             hmac_key: None,
@@ -124,7 +128,7 @@ impl Setup {
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
-            dir.path().join("state").display(),
+            self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
             self.phase,
             self.serialization,
@@ -255,10 +259,46 @@ impl Whole {
         (raw.status(), serde_json::from_slice(&raw.body).unwrap_or(Value::Null))
     }
 
+    /// Copies everything to Kask and compares it, as the step to `redis-standby` wants it done.
+    pub fn copy_and_compare(&self) {
+        self.copy();
+        let report = self.compare();
+        assert_eq!(report["complete"], true, "{report:#}");
+    }
+
+    pub fn copy(&self) {
+        let path = "/v1/stashes/echoseen/backfill";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 201, "{}", begun.text());
+        wait_until("the backfill has finished", || self.admin_get(path)["state"] == "finished");
+    }
+
+    /// The report.
+    pub fn compare(&self) -> Value {
+        let path = "/v1/stashes/echoseen/verify";
+        let begun = self.admin_send("POST", path, "{}");
+        assert_eq!(begun.status(), 202, "{}", begun.text());
+        let mut view = Value::Null;
+        wait_until("verify has ended", || {
+            view = self.admin_get(path);
+            view["running"].is_null()
+        });
+        view["report"].take()
+    }
+
     /// Moves, and waits until the move has settled.
     pub fn move_to(&self, to: &str) {
         self.begin_move(to, json!({}));
         self.wait_settled(to);
+    }
+
+    /// A Redis that came back holds a step up for a lease: what was under way then may still arrive in Kask.
+    pub fn wait_no_shard_came_back(&self, to: &str) {
+        wait_until("no shard came back a moment ago", || {
+            let (_, told) = self.ask_move(to, json!({ "dry_run": true }));
+            let guards = told["guards"].as_array().cloned().unwrap_or_default();
+            guards.iter().any(|guard| guard["name"] == "no_shard_suspect" && guard["ok"] == true)
+        });
     }
 
     pub fn begin_move(&self, to: &str, more: Value) {

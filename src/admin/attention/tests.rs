@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    stash::{alone::AloneFigures, mover::MemberFigures, traffic::Counts},
+    stash::{SuspectFigures, alone::AloneFigures, mover::MemberFigures, traffic::Counts},
     verify::Brief,
 };
 
@@ -30,8 +30,20 @@ fn well(phase: Phase) -> StashView {
         attention: Vec::new(),
         fleet: FleetFigures::default(),
         figures: StashFigures { redis_in_use: true, kask_up: true, shards: vec![shard], ..StashFigures::default() },
+        backfill: None,
         verify: Brief::default(),
     }
+}
+
+fn backfill(state: &str, failed: u64, waits_for: Option<&str>) -> Option<RunView> {
+    let run = serde_json::json!({
+        "state": state, "why": null, "by": "me", "begun_unix_ms": 1, "changed_unix_ms": 2, "phase": "kask-first", "version": 3,
+        "filters": {}, "limits": { "keys_per_s": 0, "bytes_per_s": 0 }, "share": 0.5, "left_s": null, "keys_per_s": 0.0,
+        "bytes_per_s": 0.0, "held_by": { "what": "kask", "why": waits_for }, "braked_to": null, "keys": { "failed": failed },
+        "not_moved": failed, "reasons": {}, "bytes": 0, "walked": {}, "ages": {}, "shards": [], "listed": 0, "unlisted": 0,
+        "complete": null
+    });
+    Some(serde_json::from_value(run).unwrap())
 }
 
 /// What is told after `change`, as `bad: …` or `warn: …`.
@@ -61,6 +73,15 @@ fn each_trouble_is_told_alone() {
     let first = Phase::KaskFirst;
     assert_eq!(told(first, |s| s.record = None), ["Bad: the phase in force is not confirmed, and nothing is served"]);
     assert_eq!(told(first, |s| shard(s).up = false), ["Bad: Redis main (127.0.0.1:6379/0) is down"]);
+    let suspect =
+        SuspectFigures { since: "x".into(), writes_seen: 9, writes_kept: Some(7), ..SuspectFigures::default() };
+    let lost =
+        ["Bad: Redis main came back without acknowledged writes at x: 2 of the 9 writes that were counted are missing"];
+    assert_eq!(told(first, |s| shard(s).suspect = Some(suspect)), lost);
+    let mirror = ["Warn: Redis main lost writes of the mirror, accepted at x"];
+    assert_eq!(told(Phase::RedisStandby, |s| shard(s).mirror_lost_since = Some("x".into())), mirror);
+    assert_eq!(told(first, |s| shard(s).evicted = 3), ["Warn: Redis has evicted 3 keys since kask-first began"]);
+    assert!(told(Phase::DualWrite, |s| shard(s).evicted = 3).is_empty(), "it counts from kask-first on");
     let hangs = ["Bad: Redis main (127.0.0.1:6379/0) is connected, but does not answer"];
     assert_eq!(told(first, |s| shard(s).breaker = "open".into()), hangs);
     assert_eq!(told(first, |s| shard(s).seen_ms_ago = Some(5_000)), ["Warn: Redis main was last looked at 5 s ago"]);
@@ -135,4 +156,16 @@ fn who_holds_moves_up_is_named_and_so_is_an_etcd_that_is_away() {
     assert_eq!(of(&[&follows, &silent], None), ["Warn: two is silent, at version 3"]);
     let away = of(&[&follows, &silent], Some("no answer"));
     assert!(matches!(&away[..], [one] if one.starts_with("Bad: etcd is not reached")), "{away:?}");
+}
+
+#[test]
+fn a_backfill_is_told_of_where_it_needs_somebody() {
+    let of = |state, failed, waits| told(Phase::KaskFirst, |s| s.backfill = backfill(state, failed, waits));
+    for (state, failed) in [("running", 1), ("finished", 0), ("cancelled", 1)] {
+        assert!(of(state, failed, None).is_empty(), "{state}");
+    }
+    assert_eq!(of("running", 0, Some("it does not answer")), ["Warn: the backfill waits for kask"]);
+    assert_eq!(of("paused", 0, None), ["Warn: the backfill is paused"]);
+    assert_eq!(of("void", 0, None), ["Warn: what the backfill has copied counts no more"]);
+    assert_eq!(of("finished", 3, None), ["Warn: the backfill left 3 keys for which a tier had failed"]);
 }

@@ -113,7 +113,7 @@ function backfill(run) {
   if (!run) return fact('none', 'never run', 'Backfill', 'has not run');
   const [level, word] = RUNS[run.state] ?? ['none', run.state];
   const keys = Object.entries(run.keys).filter(([, n]) => n).map(([outcome, n]) => `${count(n)} ${outcome.replaceAll('_', ' ')}`);
-  const pace = run.state === 'running' ? [`${count(run.keys_per_s)} keys/s`, run.left_s !== null && `${length(run.left_s * 1000)} left`, run.held_by && `held back by ${run.held_by.by ?? run.held_by}`].filter(Boolean) : [];
+  const pace = run.state === 'running' ? [`${count(run.keys_per_s)} keys/s`, run.left_s !== null && `${length(run.left_s * 1000)} left`, run.held_by && `held back by ${run.held_by.why ?? run.held_by.what}`].filter(Boolean) : [];
   const stays = run.not_moved ? `${plural(run.not_moved, 'key stays', 'keys stay')} behind` : null;
   const when = el('span', {}, run.state === 'running' ? 'running, begun ' : `${run.state} `, time(run.state === 'running' ? run.begun_unix_ms : run.changed_unix_ms), pace.length ? `, ${pace.join(', ')}` : '');
   return bar(run.not_moved && level === 'ok' ? 'warn' : level, word, 'Backfill', run.share, when, run.why, keys.join(', '), stays);

@@ -3,6 +3,7 @@
 use crate::{
     admin::views::{Level, NextView, StashView, StatusView},
     cli::{
+        backfill::text::brief,
         text::{ago, count, guards, length, plain, table},
         verify,
     },
@@ -177,6 +178,9 @@ impl Screen<'_> {
         }
         if figures.shards.is_empty() {
             row("redis", "none configured".to_owned());
+        }
+        if let Some(run) = &stash.backfill {
+            row("backfill", brief(run, self.now_unix_ms));
         }
         if let Some(text) = self.verify(&stash.verify) {
             row("verify", text);

@@ -1,8 +1,25 @@
--- KEYS: fence. ARGV: the fence, its version. Raised where none or an older one stands; never lowered, never replaced by an equal version.
+-- KEYS: fence, generation, life. ARGV: the fence, its version, lease in ms. Raised where none or an older one stands; never lowered, never replaced by an equal version.
+if redis.replicate_commands then redis.replicate_commands() end
+-- Nothing is counted before the server is compared: it would hide what is missing.
+if redis.call('HGET', KEYS[3], 'now') ~= ARGV[4] then return redis.error_reply('LIFE this server is to be compared first with what was seen of the one before') end
 local fence = redis.call('GET', KEYS[1])
-if fence and fence ~= ARGV[1] then
+if fence == ARGV[1] then return {'raised', '0'} end
+if fence then
   local version = string.match(fence, '^decant%-fence/1 (%d+) ')
   if not version or tonumber(version) >= tonumber(ARGV[2]) then return {'refused', fence} end
 end
 redis.call('SET', KEYS[1], ARGV[1])
-return {'raised'}
+local count = redis.call('INCR', KEYS[2])
+-- Until then what was begun under the fence before can arrive in Kask.
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[3], 'moved', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])))
+local function phase_of(text) return text and string.match(text, '^decant%-fence/1 %d+ (%S+) ') end
+local before, to = phase_of(fence), phase_of(ARGV[1])
+-- Redis is written first again: a mirror that lost writes is none any more.
+if to ~= 'redis-standby' and to ~= 'kask-only' then redis.call('HDEL', KEYS[3], 'mirror') end
+-- From here on what Redis evicts would be missing on the way back: see evicted.lua.
+if to == 'kask-first' and before ~= 'redis-standby' then
+  local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)') or '0'
+  redis.call('HSET', KEYS[3], 'evicted', '0', 'evicted_life', ARGV[4], 'evicted_seen', evicted)
+end
+return {'raised', tostring(count)}

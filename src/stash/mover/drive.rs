@@ -125,14 +125,15 @@ impl Mover {
         None
     }
 
-    /// Every shard shows the new fence, has done so for long enough, and shows no intent of another direction.
+    /// Every shard shows the new fence, has done so for long enough, and shows no intent of another direction. The outbox of a server that
+    /// has only just come may be empty because it was forgotten: what it told of must have arrived.
     pub(super) fn is_over(&self, record: &PhaseRecord) -> bool {
         let fence = self.fence_of(record);
         // One look at each shard decides: fence and intents are of the same instant.
         let looks: Vec<Option<Seen>> = self.stash.views.iter().map(ShardView::last).collect();
         let raised = looks.iter().all(|look| look.as_ref().is_some_and(|seen| seen.fence.as_ref() == Some(&fence)));
         self.raised_for_long_enough(raised, record.version)
-            && looks.iter().flatten().all(|seen| intents_of_others(record.phase, seen) == 0)
+            && looks.iter().flatten().all(|seen| seen.quiet_ms == 0 && intents_of_others(record.phase, seen) == 0)
     }
 
     /// No decant's fresh look is from before the fence was raised everywhere. Without this pause two quick moves could let a decant that

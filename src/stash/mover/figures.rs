@@ -2,9 +2,9 @@
 
 use super::{MoveFault, MoveRequest, Mover, unix_ms};
 use crate::{
-    codec::key::Key,
+    codec::{key::Key, show::rfc3339},
     phase::{Phase, guard::Figures, record::PhaseRecord},
-    stash::sample,
+    stash::{SuspectFigures, sample},
     tier::kask::KaskRead,
 };
 use std::time::Duration;
@@ -34,20 +34,22 @@ impl Mover {
                 Ok(Some(stands)) if stands.version >= record.version && stands != self.fence_of(record) => {
                     return Err(MoveFault::Overtaken(stands));
                 }
-                Ok(_) => {}
+                Ok(_) => self.health(shard, until, &mut figures).await,
                 Err(_) => figures.shards_away.push(self.stash.shard_name(shard)),
             }
+        }
+        if (record.phase, request.to) == (Phase::KaskFirst, Phase::DualWrite) {
+            figures.evicted = self.evicted(&mut figures).await;
         }
         let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
         // An operator wants to know: also of a Kask that has counted as away so far.
         if let KaskRead::Error(why) = site.world.kask.get_all_the_same(&probe, Instant::now() + PROBE_TIMEOUT).await {
             figures.kask_fails = Some(why.to_string());
         }
-        let wanted = matches!(
-            (record.phase, request.to),
-            (Phase::RedisOnly, Phase::DualWrite) | (Phase::KaskFirst, Phase::RedisStandby)
-        );
-        if !wanted {
+        if (record.phase, request.to) == (Phase::KaskFirst, Phase::RedisStandby) {
+            self.look_up_proofs(&mut figures).await?;
+        }
+        if (record.phase, request.to) != (Phase::RedisOnly, Phase::DualWrite) {
             return Ok(figures);
         }
         if !figures.shards_away.is_empty() || figures.kask_fails.is_some() {
@@ -56,11 +58,62 @@ impl Mover {
         }
         match sample::take(&self.stash).await {
             Ok(sample) => {
-                (figures.sampled, figures.not_in_kask, figures.in_kask) =
-                    (sample.sampled, sample.not_in_kask, sample.in_kask);
+                (figures.sampled, figures.in_kask) = (sample.sampled, sample.in_kask);
             }
             Err(why) => figures.sample_fails = Some(why),
         }
         Ok(figures)
+    }
+
+    /// Asked now: what was last seen of a shard may be from before it came back.
+    async fn health(&self, shard: usize, until: Instant, figures: &mut Figures) {
+        let Some(outbox) = &self.stash.site.world.outbox else { return };
+        let name = self.stash.shard_name(shard);
+        let why = match outbox.look(shard, until).await {
+            Err(fault) => Some(format!("it cannot be looked at: {fault}")),
+            Ok(look) if look.must_compare => {
+                Some("it is being compared with what was seen of it; try again".to_owned())
+            }
+            Ok(look) => {
+                if let Some(at) = look.mirror_lost_unix_ms {
+                    figures.mirror_lost.push(format!("{name} since {}", rfc3339(at)));
+                }
+                match look.suspect {
+                    Some(suspect) => Some(SuspectFigures::of(&suspect).extent()),
+                    None if look.quiet_ms > 0 => Some(format!(
+                        "it came back a moment ago; what was under way then may still arrive in Kask, for {} ms",
+                        look.quiet_ms
+                    )),
+                    None => None,
+                }
+            }
+        };
+        figures.suspect.extend(why.map(|why| format!("{name}: {why}")));
+    }
+
+    /// A shard that does not tell is one that cannot be relied on.
+    async fn evicted(&self, figures: &mut Figures) -> u64 {
+        let Some(outbox) = &self.stash.site.world.outbox else { return 0 };
+        let mut evicted: u64 = 0;
+        for (shard, until) in self.all_shards() {
+            match outbox.evicted(shard, until).await {
+                Ok(keys) => evicted = evicted.saturating_add(keys),
+                Err(fault) => {
+                    figures
+                        .suspect
+                        .push(format!("{}: it does not tell what it evicted: {fault}", self.stash.shard_name(shard)));
+                }
+            }
+        }
+        evicted
+    }
+
+    /// What backfill and verify have shown, and the moves by which that is still worth something.
+    async fn look_up_proofs(&self, figures: &mut Figures) -> Result<(), MoveFault> {
+        let proofs = &self.stash.proofs;
+        figures.backfill = proofs.backfill.load().as_deref().cloned();
+        figures.verify = proofs.verify.load().as_deref().cloned();
+        figures.history = self.moves().await?;
+        Ok(())
     }
 }

@@ -59,6 +59,8 @@ pub enum MoveFault {
     NoRedis,
     #[error(transparent)]
     Record(#[from] RecordFault),
+    #[error(transparent)]
+    History(#[from] HistoryFault),
     #[error("etcd is not reached, and a move needs it: {0}; this decant serves on in the phase it has")]
     Away(String),
     #[error("{by} is moving to {to} through {member} since {}: wait for it, and look again", rfc3339(*.since_unix_ms))]

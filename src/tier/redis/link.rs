@@ -1,6 +1,7 @@
 //! One connection to one Redis: made, kept, and made again.
 
 use super::dial::{Stream, dial};
+use super::greeter::{Greeter, Newcomer};
 use super::life::Life;
 use super::target::{Place, Target};
 use super::url::Socket;
@@ -10,7 +11,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 use std::{io, time::Duration};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -50,12 +54,15 @@ impl State {
 /// A connection that works, as far as is known.
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
+    /// What the greeter called it; empty where nobody greets.
+    pub(super) name: Arc<str>,
     /// Where it leads, which the Sentinels decided.
     pub(super) socket: Socket,
     life: Mutex<Life>,
     /// Cancelled when the connection is not to be used any more.
     stop: CancellationToken,
     why_stopped: OnceLock<&'static str>,
+    renewed: AtomicBool,
 }
 
 /// A request under way; counts as given up if it is dropped before [`Waiting::answered`].
@@ -65,6 +72,12 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Link {
+    /// Ends it for another, which whoever calls meanwhile waits for.
+    pub(super) fn renew(&self) {
+        self.renewed.store(true, Ordering::Release);
+        self.give_up("given up for a new one");
+    }
+
     pub(super) fn waiting(&self) -> Waiting<'_> {
         self.life().sent(Instant::now());
         Waiting { link: self, answered: false }
@@ -103,6 +116,7 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) async fn keep(
     shard: String,
     target: Target,
+    greeter: Option<Arc<dyn Greeter>>,
     state: Arc<watch::Sender<State>>,
     breaker: Arc<LiveBreaker>,
     closed: CancellationToken,
@@ -110,15 +124,16 @@ pub(super) async fn keep(
     let keeping = async {
         let mut failures: u32 = 0;
         loop {
-            match timeout(CONNECT_TIMEOUT, connect(&target)).await.unwrap_or_else(|_| Err(timed_out())) {
+            let connecting = timeout(CONNECT_TIMEOUT, connect(&target, greeter.as_deref())).await;
+            match connecting.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(connected) => {
                     if failures > 0 {
                         tracing::info!(shard, address = %target, failures, "Redis answers again");
                     }
                     breaker.answered();
                     let born = Instant::now();
-                    let ended = run(&state, &closed, &target, connected).await;
-                    let lived_well = born.elapsed() >= LIVED_WELL;
+                    let (ended, renewed) = run(&state, &closed, &target, connected).await;
+                    let lived_well = renewed || born.elapsed() >= LIVED_WELL;
                     failures = if lived_well { 0 } else { failures.saturating_add(1) };
                     tracing::warn!(shard, address = %target, "the connection to Redis ended: {ended}");
                     let next = if lived_well { State::Connecting } else { State::Down(ended.into()) };
@@ -141,27 +156,35 @@ pub(super) async fn keep(
     }
 }
 
-/// Serves one connection to its end and says why it ended.
+/// Serves one connection to its end and says why it ended, and whether it was only given up for another.
 async fn run(
     state: &watch::Sender<State>,
     closed: &CancellationToken,
     target: &Target,
-    Connected { connection, driver, socket }: Connected,
-) -> &'static str {
+    Connected { connection, driver, name, socket }: Connected,
+) -> (&'static str, bool) {
     let stop = CancellationToken::new();
     let sentinels = match (&target.place, &socket) {
         (Place::Sentinels(sentinels), Socket::Tcp(host, port)) => Some((sentinels, (host.clone(), *port))),
         _ => None,
     };
-    let link = Link { connection, socket, life: Mutex::default(), stop: stop.clone(), why_stopped: OnceLock::new() };
-    let link = Arc::new(link);
+    let link = Arc::new(Link {
+        connection,
+        name,
+        socket,
+        life: Mutex::default(),
+        stop: stop.clone(),
+        why_stopped: OnceLock::new(),
+        renewed: AtomicBool::new(false),
+    });
     set(state, closed, State::Up(link.clone()));
     // Dropping the driver drops what was not written yet, and ends every request under way.
-    tokio::select! {
+    let why = tokio::select! {
         () = driver => "closed by the other side",
         () = stop.cancelled() => link.why_stopped.get().unwrap_or(&"given up"),
         () = sentinel::replaced(sentinels.as_ref().map(|(all, now)| (*all, now))) => "the Sentinels name another primary",
-    }
+    };
+    (why, link.renewed.load(Ordering::Acquire))
 }
 
 /// A keeper that was told to close must not write over what came after it.
@@ -179,24 +202,32 @@ fn set(state: &watch::Sender<State>, closed: &CancellationToken, next: State) {
 struct Connected {
     connection: MultiplexedConnection,
     driver: Driver,
+    name: Arc<str>,
     socket: Socket,
 }
 
-async fn connect(target: &Target) -> Result<Connected, RedisError> {
+async fn connect(target: &Target, greeter: Option<&dyn Greeter>) -> Result<Connected, RedisError> {
     let (stream, socket) = dial(target).await?;
     let (mut connection, mut driver) = handshake(&target.hello, stream).await?;
-    greeted(&target.place, &mut connection, &mut driver).await?;
-    Ok(Connected { connection, driver, socket })
+    let name = greeted(&target.place, greeter, &mut connection, &mut driver).await?;
+    Ok(Connected { connection, driver, name, socket })
 }
 
-async fn greeted(place: &Place, connection: &mut MultiplexedConnection, driver: &mut Driver) -> Result<(), RedisError> {
+/// The one place that runs right after connecting, before anybody else may use the connection. A Redis that hangs, wants a
+/// password or is still loading its data does not get past it; nor a replica, nor one that the greeter will not have.
+async fn greeted(
+    place: &Place,
+    greeter: Option<&dyn Greeter>,
+    connection: &mut MultiplexedConnection,
+    driver: &mut Driver,
+) -> Result<Arc<str>, RedisError> {
     let mut greeting = pin!(async {
-        greet(connection).await?;
+        connection.send_packed_command(&redis::cmd("PING")).await?.extract_error()?;
         // The Sentinels may not have noticed yet what they name, or it may have been told only a moment ago.
-        match place {
-            Place::Sentinels(_) => is_primary(connection).await,
-            Place::Fixed(_) => Ok(()),
+        if matches!(place, Place::Sentinels(_)) {
+            is_primary(connection).await?;
         }
+        greet(connection, greeter).await
     });
     // The greeting goes first: a driver that ends hands what it met to the requests that it has, a TLS alert for instance.
     tokio::select! {
@@ -234,11 +265,12 @@ pub(super) async fn handshake(
     Ok((connection, Box::pin(driver)))
 }
 
-/// The one place that runs right after connecting, before anybody else may use the connection. A Redis that hangs, wants a
-/// password or is still loading its data does not get past it.
-async fn greet(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    connection.send_packed_command(&redis::cmd("PING")).await?.extract_error()?;
-    Ok(())
+/// Answers what the greeter calls it.
+async fn greet(connection: &mut MultiplexedConnection, greeter: Option<&dyn Greeter>) -> Result<Arc<str>, RedisError> {
+    let Some(greeter) = greeter else { return Ok(Arc::from("")) };
+    let mut newcomer = Newcomer::introduce(connection.clone()).await?;
+    let name = greeter.greet(&mut newcomer).await.map_err(io::Error::other)?;
+    Ok(name.into())
 }
 
 fn timed_out() -> RedisError {

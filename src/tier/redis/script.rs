@@ -1,5 +1,6 @@
 //! A Lua script, known to Redis by its SHA-1.
 
+use redis::Cmd;
 use std::sync::OnceLock;
 
 /// One script; lives in a `static`.
@@ -15,6 +16,21 @@ pub struct Script {
 impl Script {
     pub const fn new(name: &'static str, source: &'static str) -> Script {
         Script { name, source, sha: OnceLock::new() }
+    }
+
+    /// Everything but the sending. `name`: of the connection that it goes out on, so that a server which is not the one that was greeted can
+    /// refuse it.
+    pub(super) fn call(&self, keys: &[&[u8]], args: &[&[u8]], name: &str) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.sha()).arg(keys.len()).arg(keys).arg(args).arg(name);
+        call
+    }
+
+    /// Makes it known.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(self.source);
+        load
     }
 
     /// What EVALSHA takes: 40 hex digits.

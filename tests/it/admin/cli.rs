@@ -55,7 +55,11 @@ async fn an_operator_sees_moves_and_inspects() {
     stage.redis.client().req("SET", &["wiki:only", "42"]);
     let (code, out, err) = run(&at, &["phase", "set", "redis-standby", "--reason", "r"]).await;
     assert_eq!(code, 1, "{out}{err}");
-    assert!(out.contains("FAIL  sample_is_copied  1 of 1 sampled keys") && out.contains("needs: none: "), "{out}");
+    assert!(
+        out.contains("FAIL  verified           no run of verify")
+            && out.contains("needs: a `decant verify` over every key"),
+        "{out}"
+    );
     assert_eq!(err, "decant: the move was refused: a guard fails; nothing was done\n");
     let (code, out, err) = run(&at, &["--json", "phase", "set", "redis-standby", "--reason", "r"]).await;
     assert_eq!((code, err.as_str(), &one_document(&out)["status"]), (1, "", &json!(409)));
@@ -85,7 +89,7 @@ async fn an_operator_sees_moves_and_inspects() {
     assert_eq!((code, out.lines().count()), (0, 3), "{out}");
     assert!(out.lines().last().unwrap().ends_with("   3  kask-first     me: r"), "{out}");
     let (code, out, _) = run(&at, &["phase", "history"]).await;
-    let overridden = "      overridden  sample_is_copied  1 of 1 sampled keys are missing or different in Kask\n";
+    let overridden = "      overridden  verified           no run of verify over every key has ended\n";
     assert!(code == 0 && out.contains(overridden) && out.contains("      ok          kask_answers "), "{out}");
 }
 

@@ -12,6 +12,7 @@ async fn a_move_is_recorded_settles_and_survives() {
     let decant = stage.decant(Options::default()).await;
     decant.settled().await;
     decant.write("k", "JSON..1").await;
+    decant.copy_and_compare().await;
     let asked = json!({ "from": "kask-first", "to": "redis-standby", "reason": "copied", "by": "me", "dry_run": true });
     let dry = decant.put(&asked).await;
     assert_eq!((dry.status, &dry.json()["dry_run"]), (200, &json!(true)), "{}", dry.text);
@@ -27,7 +28,10 @@ async fn a_move_is_recorded_settles_and_survives() {
     let document = moved.json();
     let guards = document["guards"].as_array().unwrap();
     let names: Vec<&str> = guards.iter().map(|guard| guard["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["redis_answers", "kask_answers", "nothing_damaged", "sample_is_copied"]);
+    assert_eq!(
+        names,
+        ["redis_answers", "kask_answers", "nothing_damaged", "no_shard_suspect", "backfill_finished", "verified"]
+    );
     assert!(
         guards.iter().all(|guard| guard["ok"] == true && guard["figure"].is_string() && guard["needs"].is_string())
     );
@@ -113,10 +117,10 @@ async fn a_failing_guard_refuses_and_force_overrides() {
         (&problem["type"], &problem["record"]["phase"]),
         (&json!("urn:decant:problem:guard-failed"), &json!("kask-first"))
     );
-    let guard = problem["guards"].as_array().unwrap().iter().find(|guard| guard["ok"] == false).unwrap();
-    assert_eq!(guard["name"], "sample_is_copied");
-    assert_eq!(guard["figure"], "1 of 1 sampled keys are missing or different in Kask");
-    assert!(guard["needs"].as_str().unwrap().starts_with("none: "), "{guard}");
+    let failing: Vec<_> = problem["guards"].as_array().unwrap().iter().filter(|guard| guard["ok"] == false).collect();
+    assert_eq!((&failing[0]["name"], &failing[1]["name"]), (&json!("backfill_finished"), &json!("verified")));
+    assert_eq!(failing[0]["figure"], "no backfill over every key has finished");
+    assert!(failing[1]["needs"].as_str().unwrap().starts_with("a `decant verify` over every key"), "{problem:#}");
     asked["force"] = json!(true);
     asked["dry_run"] = json!(true);
     assert_eq!(decant.put(&asked).await.json()["record"]["forced"], true);
@@ -125,8 +129,8 @@ async fn a_failing_guard_refuses_and_force_overrides() {
     let record = decant.settled().await;
     assert_eq!(record["forced"], true);
     let overridden: Vec<_> = record["guards"].as_array().unwrap().iter().filter(|guard| guard["ok"] == false).collect();
-    assert_eq!(overridden.len(), 1, "{record:#}");
-    assert_eq!(overridden[0]["name"], "sample_is_copied");
+    assert_eq!(overridden.len(), 2, "{record:#}");
+    assert_eq!((&overridden[0]["name"], &overridden[1]["name"]), (&json!("backfill_finished"), &json!("verified")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,7 +161,7 @@ async fn a_second_decant_adopts_the_fence_cannot_move_and_learns() {
     let problem = refused.json();
     assert_eq!(problem["type"], "urn:decant:problem:not-owner");
     assert_eq!((&problem["member"], &problem["owner"]), (&json!("second"), &json!("first")));
-    assert_eq!(first.put(&json!({ "to": "redis-standby", "reason": "r" })).await.status, 200);
+    assert_eq!(first.put(&json!({ "to": "redis-standby", "reason": "r", "force": true })).await.status, 200);
     let learned = second.until(PHASE, |phase| phase["version"] == 2).await.json();
     assert_eq!((&learned["phase"], &learned["by"]), (&json!("redis-standby"), &json!("first")));
     first.settled().await;

@@ -3,6 +3,7 @@
 use crate::redis_server::RedisServer;
 use decant::{
     admin::{Admin, AdminParts, Managed},
+    backfill::{Backfill, BackfillSettings},
     codec::{
         key::{KEY_BYTES_MAX, Key},
         transcode::{Serialization as Codec, Transcoder},
@@ -86,11 +87,15 @@ impl Stage {
         if options.looks {
             tasks.spawn(mover.stash().clone().watch_shard(0, stop.clone()));
         }
+        let settings =
+            BackfillSettings { limits: Default::default(), harmless: Duration::from_secs(1), default_ttl_s: 3600 };
+        let backfill = Backfill::open(mover.clone(), &state, settings);
+        tasks.spawn(backfill.clone().run(stop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let verifier = Verifier::open(mover.clone(), &state, KEY_BYTES_MAX, stop.clone(), tasks.clone());
         let admin = Admin::new(AdminParts {
-            stashes: vec![Managed { mover: mover.clone(), verifier }],
+            stashes: vec![Managed { mover: mover.clone(), backfill, verifier }],
             metrics: Arc::new(|| "decant_test 1\n".to_owned()),
             token: options.token.map(Secret::new),
             about: About::this_build(),
@@ -129,6 +134,7 @@ fn config(redis: &str, kask: &str, phase: Phase) -> StashConfig {
             timeout: Duration::from_millis(400),
             after_loss: AfterLoss::Serve,
         }),
+        backfill: Default::default(),
         outbox: OutboxConfig::default(),
     }
 }
@@ -224,6 +230,17 @@ impl Decant {
 
     pub async fn get_as_host(&self, path: &str, host: &str) -> Got {
         self.send(self.request("GET", path).header("host", host)).await
+    }
+
+    /// Copies everything to Kask and compares it, as the step to `redis-standby` wants it done.
+    pub async fn copy_and_compare(&self) {
+        for (what, status) in [("backfill", 201), ("verify", 202)] {
+            let path = format!("/v1/stashes/echoseen/{what}");
+            let begun = self.send(self.request("POST", &path).json(&serde_json::json!({}))).await;
+            assert_eq!(begun.status, status, "{}", begun.text);
+            let ended = |view: &Value| view["state"] == "finished" || view.get("running").is_some_and(Value::is_null);
+            self.until(&path, ended).await;
+        }
     }
 
     pub async fn put(&self, body: &Value) -> Got {

@@ -4,7 +4,7 @@ use super::{
     bench::{Bench, Over, QUIET_WITHIN, Work, join},
     clients::{Orders, work},
     history::{Attempt, Op},
-    moves::copy_everything,
+    moves::copy_and_compare,
     proxy::Mode,
     report::Report,
     stage::{FLEET, Make, Stage},
@@ -33,7 +33,7 @@ pub fn play(decant: &Path) -> Report {
             walk.to(1, "kask-first");
             walk.fault("kill a decant", 2, |walk| walk.stage().kill_decant(2, A_WHILE));
             walk.to(2, "redis-standby");
-            walk.fault("cut off from etcd", 1, Walk::one_cut_off);
+            walk.fault("cut off from etcd", 1, |walk| walk.one_cut_off());
             walk.to(1, "kask-first");
             walk.fault("restart etcd", 0, |walk| walk.stage().kill_etcd(A_WHILE));
             walk.to(0, "dual-write");
@@ -124,7 +124,7 @@ impl Walk<'_> {
         wait_until(&format!("the move to {phase} begins"), || {
             if phase == "redis-standby" {
                 stage.custody.lock().unwrap().kept = true;
-                if !copy_everything(stage, &never, &mut self.ops) {
+                if !copy_and_compare(stage, decant, &never) {
                     return false;
                 }
             }

@@ -1,14 +1,12 @@
-//! The operator: moves from phase to phase all the time, as an operator may. No guard is overridden, and what a guard can only sample is
-//! made true before: Kask is emptied before it is written again, and everything is copied to it before Redis is not read any more.
+//! The operator: moves from phase to phase all the time, as an operator may. No guard is overridden, and what a guard wants
+//! done is done before: Kask is emptied before it is written again, and all is copied to it and compared before Redis is not read any more.
 
 use super::{
     bench::{Work, join},
-    clients::Client,
-    history::{Action, Attempt, Op, Told},
+    history::Attempt,
     report::Report,
     stage::Stage,
     storm::Fault,
-    values::KEYS,
 };
 use serde_json::{Value as Json, json};
 use std::{
@@ -21,9 +19,9 @@ use std::{
 };
 
 const ORDER: [&str; 5] = ["redis-only", "dual-write", "kask-first", "redis-standby", "kask-only"];
-/// Its name in the history.
-pub const OPERATOR: usize = 900;
 const AGAIN: Duration = Duration::from_millis(40);
+/// A backfill and a run of verify take so long at most, or there is no move for now.
+const PROOFS_TIMEOUT: Duration = Duration::from_secs(10);
 /// In one of so many moves the decant that moves is killed.
 const KILL_ONE_IN: u8 = 6;
 /// And so soon: a move that meets nothing is asked for, recorded and fenced within milliseconds.
@@ -98,7 +96,7 @@ impl Operator {
             }
             ("kask-first", "redis-standby") => {
                 stage.custody.lock().unwrap().kept = true;
-                copy_everything(stage, stop, &mut done.ops)
+                copy_and_compare(stage, 0, stop)
             }
             _ => true,
         };
@@ -166,19 +164,26 @@ fn reason(problem: &Json) -> String {
     }
 }
 
-/// Reads every key until Kask answers each, or nobody has it: what a backfill does.
-pub fn copy_everything(stage: &Stage, stop: &AtomicBool, ops: &mut Vec<Op>) -> bool {
-    let mut client = Client::new(stage, OPERATOR);
-    let until = Instant::now() + Duration::from_secs(6);
-    let mut left: Vec<usize> = (0..KEYS).collect();
-    while !left.is_empty() && Instant::now() < until && !stop.load(Ordering::Relaxed) {
-        left.retain(|key| {
-            let (op, tier) = client.ask(key % stage.decants(), *key, Action::Get);
-            ops.push(op);
-            let copied = op.told == Told::Missing || matches!(op.told, Told::Hit(_)) && tier.as_deref() == Some("kask");
-            !copied
-        });
-        std::thread::sleep(AGAIN);
-    }
-    left.is_empty()
+/// A backfill and a run of verify by one decant, each to its end; false where that took too long. What they show is for the guards to judge.
+pub fn copy_and_compare(stage: &Stage, decant: usize, stop: &AtomicBool) -> bool {
+    let until = Instant::now() + PROOFS_TIMEOUT;
+    let in_time = || Instant::now() < until && !stop.load(Ordering::Relaxed);
+    ["backfill", "verify"].into_iter().all(|what| {
+        let path = format!("/v1/stashes/echoseen/{what}");
+        // What was left under way when time ran out began too early.
+        stage.admin(decant, "DELETE", &path, "{}");
+        let ask_until = |method: &str, fits: fn(u16, &Json) -> bool| {
+            while in_time() {
+                if stage.admin(decant, method, &path, "{}").is_some_and(|(status, told)| fits(status, &told)) {
+                    return true;
+                }
+                std::thread::sleep(AGAIN);
+            }
+            false
+        };
+        let ended = |status: u16, told: &Json| {
+            status == 200 && (told["state"] == "finished" || told.get("running").is_some_and(Json::is_null))
+        };
+        ask_until("POST", |status, _| matches!(status, 201 | 202)) && ask_until("GET", ended)
+    })
 }

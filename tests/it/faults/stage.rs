@@ -190,17 +190,24 @@ impl Stage {
         self.admin(decant, "GET", "/v1/stashes/echoseen", "").filter(|(status, _)| *status == 200).map(|(_, view)| view)
     }
 
-    /// Requests to Redis that did not end well.
-    pub fn redis_failures(&self, decant: usize) -> Option<u64> {
+    /// The sum of a metric's lines of which `counts` says so; `None` if it tells nothing.
+    fn metric(&self, decant: usize, name: &str, counts: impl Fn(&str) -> bool) -> Option<f64> {
         let admin = self.nodes[decant].addrs.read().unwrap().1;
         let reply = wire::once(admin, "GET", "/metrics", b"").ok().filter(|reply| reply.status == 200)?;
         let text = String::from_utf8(reply.body).ok()?;
-        let failed = text.lines().filter(|line| {
-            line.starts_with("decant_tier_requests_total{")
-                && line.contains("tier=\"redis\"")
-                && !line.contains("outcome=\"ok\"")
-        });
-        Some(failed.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64)
+        let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        Some(lines.filter(|line| counts(line)).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// Requests to Redis that did not end well.
+    pub fn redis_failures(&self, decant: usize) -> Option<u64> {
+        let failed = |line: &str| line.contains("tier=\"redis\"") && !line.contains("outcome=\"ok\"");
+        Some(self.metric(decant, "decant_tier_requests_total", failed)? as u64)
+    }
+
+    /// Redis came back without writes that it had acknowledged, and this decant knows.
+    pub fn tells_of_a_loss(&self, decant: usize) -> bool {
+        self.metric(decant, "decant_shard_suspect", |_| true).is_some_and(|shards| shards > 0.0)
     }
 
     pub fn signal(&self, decant: usize, name: &str) {

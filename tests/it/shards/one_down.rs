@@ -144,6 +144,9 @@ fn one_is_away(phase: &'static str, next: &str, expected: (u16, u16, u16, u16), 
         assert_eq!(redis_holds(&stage.servers[AWAY], &keys[5]), None);
     }
     stage.servers.iter().for_each(|server| decant.wait_drained(server));
+    if next != "redis-only" {
+        decant.wait_no_shard_came_back(next);
+    }
     decant.move_to(next);
     for (server, keys) in stage.servers.iter().zip(&stage.keys) {
         let strays = names_on(server).into_iter().filter(|name| !keys.iter().any(|key| key.as_bytes() == name));

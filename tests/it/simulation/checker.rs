@@ -8,7 +8,7 @@ use decant::{
     codec::key::Key,
     protocol::{read::ReadAnswer, write::WriteAnswer},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A write or a delete.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ struct Op {
     value: Option<Bytes>,
     begun: u64,
     acked: Option<u64>,
+    /// Kask surely had it, or what followed it, when Redis lost writes, and nothing older was on its way there.
+    firm: bool,
     /// Told as surely not done.
     failed: bool,
 }
@@ -31,14 +33,27 @@ pub struct ReadFlags {
     pub told_absent: bool,
 }
 
+/// Which writes of before a loss count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// None.
+    Acked,
+    /// Those that Kask surely had: nothing older overwrites what it holds, and what was deleted there does not come back.
+    Firm,
+}
+
 /// All operations of one schedule.
 #[derive(Debug, Default)]
 pub struct Log {
     events: u64,
     ops: Vec<Op>,
     initial: BTreeMap<Key, Option<Bytes>>,
+    /// Of which Kask never had the initial value.
+    uncopied: BTreeSet<Key>,
     /// When the store itself last lost a key's value.
     evicted: BTreeMap<Key, u64>,
+    /// When Redis last came back without its latest writes. What was acknowledged before may be lost there.
+    lost: Option<u64>,
     pub failure: Option<String>,
     pub reads_checked: u64,
     pub acked: u64,
@@ -58,7 +73,10 @@ impl Log {
         self.failure.get_or_insert(why);
     }
 
-    pub fn start_with(&mut self, key: &Key, value: Option<Bytes>) {
+    pub fn start_with(&mut self, key: &Key, value: Option<Bytes>, copied: bool) {
+        if !copied {
+            self.uncopied.insert(key.clone());
+        }
         self.initial.insert(key.clone(), value);
     }
 
@@ -71,26 +89,50 @@ impl Log {
         self.evicted.contains_key(key)
     }
 
+    /// `at_rest`: the key is the same in both tiers, has no intent, and no request is on its way to Kask.
+    pub fn lose(&mut self, at_rest: impl Fn(&Key) -> bool) {
+        let event = self.event();
+        let before = self.lost.replace(event);
+        let stood = |op: &&mut Op| op.acked.is_some() && before.is_none_or(|lost| op.begun > lost) && at_rest(&op.key);
+        self.ops.iter_mut().filter(stood).for_each(|op| op.firm = true);
+    }
+
+    /// Kask holds nothing any more.
+    pub fn wiped(&mut self) {
+        self.ops.iter_mut().for_each(|op| op.firm = false);
+        self.uncopied.extend(self.initial.keys().cloned());
+    }
+
+    pub fn was_written_since_a_loss(&self, key: &Key) -> bool {
+        self.ops.iter().any(|op| op.key == *key && op.acked.is_some() && self.is_since_loss(op))
+    }
+
+    fn is_since_loss(&self, op: &Op) -> bool {
+        self.lost.is_none_or(|lost| op.begun > lost)
+    }
+
     pub fn begin_write(&mut self, key: &Key, value: Option<Bytes>) -> usize {
         let begun = self.event();
-        self.ops.push(Op { key: key.clone(), value, begun, acked: None, failed: false });
+        self.ops.push(Op { key: key.clone(), value, begun, acked: None, firm: false, failed: false });
         self.ops.len() - 1
     }
 
     /// The client has heard. `strict`: as of a read.
-    pub fn end_write(&mut self, op: usize, answer: &WriteAnswer, strict: bool) {
+    pub fn end_write(&mut self, op: usize, answer: &WriteAnswer, strict: bool, by_kask: bool) {
         let event = self.event();
         let (key, begun) = (self.ops[op].key.clone(), self.ops[op].begun);
         match answer {
             WriteAnswer::Done => {
                 self.ops[op].acked = Some(event);
+                self.ops[op].firm = by_kask;
                 self.acked += 1;
             }
             WriteAnswer::Exists => {
                 self.ops[op].failed = true;
                 let values: Vec<&Option<Bytes>> =
                     self.ops.iter().map(|o| &o.value).chain(self.initial.values()).collect();
-                let could = values.into_iter().flatten().any(|v| self.may_hold(&key, &Some(v.clone()), begun));
+                let could =
+                    values.into_iter().flatten().any(|v| self.may_hold(&key, &Some(v.clone()), begun, Known::Acked));
                 if strict && !could && !self.was_evicted(&key) {
                     let history = self.history(&key);
                     self.fail(format!("an add that began at event {begun} is told that there is a value: {history}"));
@@ -101,15 +143,22 @@ impl Log {
         }
     }
 
-    /// Whether `value` may be the key's to whoever knows what was acknowledged before `since`.
-    pub fn may_hold(&self, key: &Key, value: &Option<Bytes>, since: u64) -> bool {
+    /// Whether `value` may be the key's to whoever knows what was acknowledged before `since`. Once Redis has lost writes, only those count
+    /// that were begun afterwards, and with [`Known::Firm`] those that Kask surely had.
+    pub fn may_hold(&self, key: &Key, value: &Option<Bytes>, since: u64, known: Known) -> bool {
         let of_key = || self.ops.iter().filter(|op| op.key == *key);
-        let acked = || of_key().filter(|op| op.acked.is_some_and(|at| at < since));
+        let counts = |op: &&Op| self.is_since_loss(op) || known == Known::Firm && op.firm;
+        let acked = || of_key().filter(|op| op.acked.is_some_and(|at| at < since)).filter(counts);
         let lasts = |op: &Op| !acked().any(|later| op.acked.is_some_and(|at| at < later.begun));
         if of_key().any(|op| op.value == *value && !op.failed && lasts(op)) {
             return true;
         }
         if self.initial.get(key) == Some(value) && acked().next().is_none() {
+            return true;
+        }
+        // What was there before decant, or was never heard to be acknowledged, goes with the rest.
+        let forgotten = self.lost.is_some() && (known == Known::Acked || self.uncopied.contains(key));
+        if value.is_none() && forgotten && acked().next().is_none() {
             return true;
         }
         // The store lost the value: a miss, until a write that began after that is acknowledged.
@@ -128,7 +177,7 @@ impl Log {
         }
         if strict && !flags.redis_failed {
             self.reads_checked += 1;
-            if !self.may_hold(key, &value, begun) {
+            if !self.may_hold(key, &value, begun, Known::Acked) {
                 self.fail(format!(
                     "a read of {} that began at event {begun} answers {}, older than what was acknowledged before: {}",
                     show(key),
@@ -141,7 +190,8 @@ impl Log {
 
     /// Quiet: what the phase's reader would be given.
     pub fn check_final(&mut self, key: &Key, tier: &str, value: &Option<Bytes>) {
-        if !self.may_hold(key, value, u64::MAX) {
+        let known = if tier == "Kask" { Known::Firm } else { Known::Acked };
+        if !self.may_hold(key, value, u64::MAX, known) {
             let history = self.history(key);
             self.fail(format!(
                 "{tier} holds {} for {}, which an acknowledged write follows: {history}",

@@ -102,7 +102,7 @@ impl Schedule {
 
     fn harm_tiers(&mut self, decant: usize) {
         let sim = &mut *self.sim.lock().unwrap();
-        let phase = sim.shard.fence().unwrap().phase;
+        let phase = self.mover.fence().phase;
         let key = &self.keys[self.rng.usize(0..self.keys.len())];
         if sim.cut[decant] && self.rng.u32(0..4) == 0 {
             sim.cut[decant] = false;
@@ -121,6 +121,14 @@ impl Schedule {
             sim.shard.set_value(key, Stored::Absent);
             sim.log.evict(key);
             self.mover.evicted(phase);
+        } else if sim.strikes(Fault::Lose) {
+            sim.lose(&mut self.rng);
+            // What had been evicted is back: nobody has copied it.
+            for key in self.keys.iter().filter(|key| sim.log.was_evicted(key) && sim.kask.get(key).is_none()) {
+                if let Stored::Body(body) = sim.shard.value(key) {
+                    self.mover.uncopied(key, &body);
+                }
+            }
         }
     }
 }

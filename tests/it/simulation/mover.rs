@@ -2,7 +2,7 @@
 //! intent of another direction is left. And what the tiers must hold in the phase that they end in.
 
 use super::{
-    scheduler::{Decant, Schedule, member},
+    scheduler::{Decant, Schedule, fence, member},
     world::Sim,
 };
 use bytes::Bytes;
@@ -29,8 +29,8 @@ enum State {
 
 /// The phase record, and who moves it.
 pub struct Mover {
-    phase: Phase,
-    version: u64,
+    /// What stands on the shard, or is about to.
+    fence: Fence,
     state: State,
     raised_at: Millis,
     moves_left: u32,
@@ -43,10 +43,9 @@ pub struct Mover {
 }
 
 impl Mover {
-    pub fn new(phase: Phase, moves_left: u32, shared: bool) -> Mover {
+    pub fn new(fence: Fence, moves_left: u32, shared: bool) -> Mover {
         Mover {
-            phase,
-            version: 1,
+            fence,
             state: State::Settled,
             raised_at: 0,
             moves_left,
@@ -54,6 +53,14 @@ impl Mover {
             uncopied: BTreeMap::new(),
             evicted: false,
         }
+    }
+
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    fn phase(&self) -> Phase {
+        self.fence.phase
     }
 
     pub fn uncopied(&mut self, key: &Key, value: &Bytes) {
@@ -79,7 +86,7 @@ impl Mover {
         for decant in decants.iter().filter(|d| d.alive) {
             let belief = decant.site.belief();
             let own = self.shared || belief.own;
-            if belief.fence.version == self.version && own {
+            if belief.fence.version == self.fence.version && own {
                 decant.site.beliefs.set(Belief::new(belief.fence.clone(), true, true));
             }
         }
@@ -101,9 +108,12 @@ impl Mover {
 
     fn guards(&self, to: Phase, keys: &[Key], sim: &Sim, alone: bool) -> bool {
         let promised = sim.rules.holds(Safeguard::Members);
-        match (self.phase, to) {
+        let forward = to > self.phase() || to == Phase::DualWrite;
+        match (self.phase(), to) {
+            _ if !sim.is_any_connected() => false,
+            _ if forward && !sim.is_trusted() => false,
             (Phase::RedisStandby, _) if alone && promised => false,
-            (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean(),
+            (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean() && sim.is_trusted(),
             (Phase::KaskFirst, Phase::RedisStandby) => self.backfilled(keys, sim),
             (Phase::KaskFirst, Phase::DualWrite) => !self.evicted,
             // Kask was emptied at least a lease after `redis-only` began.
@@ -116,9 +126,10 @@ impl Mover {
 
     /// The operator's part of a step.
     fn prepare(&mut self, to: Phase, keys: &[Key], sim: &mut Sim) {
-        match (self.phase, to) {
+        match (self.phase(), to) {
             (Phase::RedisOnly, Phase::DualWrite) => {
                 sim.kask.wipe();
+                sim.log.wiped();
                 self.uncopied.clear();
                 for key in keys {
                     if let Stored::Body(body) = sim.shard.value(key) {
@@ -133,7 +144,7 @@ impl Mover {
 
     fn no_other_direction(&self, sim: &Sim) -> bool {
         let (to_kask, to_redis) = (sim.shard.open(Direction::ToKask), sim.shard.open(Direction::ToRedis));
-        match self.phase {
+        match self.phase() {
             Phase::RedisOnly | Phase::KaskOnly => to_kask + to_redis == 0,
             Phase::DualWrite | Phase::KaskFirst => to_redis == 0,
             Phase::RedisStandby => to_kask == 0,
@@ -149,7 +160,8 @@ impl Mover {
             };
             let kask = sim.kask.get(key).cloned();
             let lost = redis.is_none() && sim.log.was_evicted(key);
-            match self.phase {
+            let forgotten = sim.shard.life.suspect && !sim.log.was_written_since_a_loss(key);
+            match self.phase() {
                 // Kask is stale there, and is emptied before it is read again.
                 Phase::RedisOnly => sim.log.check_final(key, "Redis", &redis),
                 Phase::DualWrite | Phase::KaskFirst => {
@@ -159,11 +171,11 @@ impl Mover {
                     if !untouched {
                         sim.log.check_final(key, "Kask", &kask);
                     }
-                    sim.log.check_same(key, &redis, &kask, &[lost, untouched]);
+                    sim.log.check_same(key, &redis, &kask, &[lost, untouched, forgotten]);
                 }
                 Phase::RedisStandby => {
                     sim.log.check_final(key, "Kask", &kask);
-                    let known = sim.unclean();
+                    let known = sim.unclean() || sim.shard.life.suspect;
                     sim.log.check_same(key, &redis, &kask, &[lost, known]);
                 }
                 // Redis is retired.
@@ -176,6 +188,7 @@ impl Mover {
 impl Schedule {
     /// The mover's next step; `begin`: it may begin another move.
     pub fn move_on(&mut self, begin: bool) {
+        self.raise_again();
         match self.mover.state {
             State::Settled if begin && self.mover.moves_left > 0 => self.begin_move(),
             State::Settled => {}
@@ -184,15 +197,25 @@ impl Schedule {
         }
     }
 
+    /// A fence that is missing or older is raised again from the record.
+    fn raise_again(&mut self) {
+        let sim = &mut *self.sim.lock().unwrap();
+        let (lease, now, fence) = (sim.lease, sim.now, self.mover.fence());
+        if sim.shard.fence() != Some(fence) && sim.is_any_connected() {
+            assert!(sim.shard.raise(fence, lease, now));
+            sim.say(|| format!("the fence is raised again: {}, version {}", fence.phase, fence.version));
+        }
+    }
+
     fn begin_move(&mut self) {
-        let to: Vec<Phase> = self.mix.route.iter().copied().filter(|to| self.mover.phase.is_step_to(*to)).collect();
+        let to: Vec<Phase> = self.mix.route.iter().copied().filter(|to| self.mover.phase().is_step_to(*to)).collect();
         if to.is_empty() {
             self.mover.moves_left = 0;
             return;
         }
         self.mover.moves_left -= 1;
         let to = to[self.rng.usize(0..to.len())];
-        let asks = self.mover.phase == Phase::RedisStandby && self.sim().rules.holds(Safeguard::Members);
+        let asks = self.mover.phase() == Phase::RedisStandby && self.sim().rules.holds(Safeguard::Members);
         if asks {
             self.sim().say(|| format!("the mover asks for promises, to go to {to}"));
             self.mover.state = State::Promising { to, next: 0 };
@@ -223,13 +246,14 @@ impl Schedule {
     fn raise(&mut self, to: Phase) {
         let alone = self.alone_under_way();
         let owner = self.rng.usize(0..self.decants.len());
-        let fence: Fence = self.fence(self.mover.version + 1, to, owner);
+        let fence: Fence = fence(self.mover.fence().version + 1, to, owner);
         let allowed = {
             let sim = &mut *self.sim.lock().unwrap();
             let allowed = self.mover.guards(to, &self.keys, sim, alone);
             if allowed {
                 self.mover.prepare(to, &self.keys, sim);
-                assert!(sim.shard.raise(&fence));
+                let (lease, now) = (sim.lease, sim.now);
+                assert!(sim.shard.raise(&fence, lease, now));
                 sim.say(|| format!("the fence is raised: {to}, version {}, named {}", fence.version, member(owner)));
             }
             allowed
@@ -240,7 +264,7 @@ impl Schedule {
         if to <= Phase::DualWrite {
             self.mover.evicted = false;
         }
-        (self.mover.version, self.mover.phase) = (fence.version, to);
+        self.mover.fence = fence;
         let at = self.sim().now;
         self.mover.raised_at = at;
         self.mover.state = State::Raised;
@@ -250,7 +274,13 @@ impl Schedule {
     /// was raised: else a decant that is two moves behind reads Kask in `kask-first` while others write Redis alone.
     fn settle_move(&mut self) {
         let seen_by_all = !self.mix.pause || self.sim().now > self.mover.raised_at + self.settings.look_fresh;
-        let settled = seen_by_all && self.mover.no_other_direction(&self.sim());
+        // An outbox that a server forgot is no empty one: what it told of must have arrived.
+        let known = {
+            let sim = self.sim();
+            let quiet = sim.rules.holds(Safeguard::Quiet) && sim.now < sim.shard.life.quiet;
+            sim.is_any_connected() && sim.shard.fence() == Some(self.mover.fence()) && !quiet
+        };
+        let settled = seen_by_all && known && self.mover.no_other_direction(&self.sim());
         if settled {
             self.sim().say(|| "the move has settled".into());
             self.mover.state = State::Settled;

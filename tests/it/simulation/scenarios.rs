@@ -65,6 +65,26 @@ const EVERYTHING: Mix = Mix {
     async_percent: 25,
 };
 
+/// Redis loses its last writes. The promises are weaker then: see [`super::checker`].
+const FORGETS: Mix = Mix {
+    moves: 2,
+    faults: 5,
+    percents: &[
+        (Fault::Lose, 40),
+        (Fault::Late, 12),
+        (Fault::Refuse, 3),
+        (Fault::NotSent, 6),
+        (Fault::Error, 8),
+        (Fault::KaskGet, 4),
+        (Fault::Crash, 6),
+        (Fault::Evict, 4),
+        (Fault::LostReply, 3),
+        (Fault::LateScript, 2),
+        (Fault::Full, 3),
+    ],
+    ..EVERYTHING
+};
+
 fn env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
@@ -159,6 +179,31 @@ fn mix_without(safeguard: Safeguard) -> Mix {
             percents: &[(Fault::Evict, 50), (Fault::Error, 20), (Fault::NotSent, 20)],
             ..busy
         },
+        Safeguard::Compare => FORGETS,
+        Safeguard::Disbelief => Mix { moves: 0, starts: &[KaskFirst], ..FORGETS },
+        // Long enough for the quiet lease to pass.
+        Safeguard::Doubt => Mix {
+            moves: 0,
+            starts: &[KaskFirst],
+            keys: 1..2,
+            ops: 20..40,
+            ops_weights: [2, 3, 0, 8, 0],
+            faults: 2,
+            percents: &[(Fault::Lose, 20)],
+            ..FORGETS
+        },
+        Safeguard::Arrival => Mix {
+            starts: &[KaskFirst],
+            moves: 1,
+            route: &[KaskFirst, RedisStandby],
+            keys: 1..2,
+            ops: 4..12,
+            ops_weights: [6, 1, 0, 1, 0],
+            percents: &[(Fault::Lose, 30), (Fault::Late, 50)],
+            hang_percent: 95,
+            ..FORGETS
+        },
+        Safeguard::Quiet => Mix { moves: 0, starts: &[KaskFirst], keys: 1..2, ..FORGETS },
     }
 }
 
@@ -209,6 +254,19 @@ fn lone_writes_that_overslept_are_refused() {
         ..EVERYTHING
     };
     run_all(&mix, env("DECANT_SIM_SEED", 1), 10_000);
+}
+
+/// A Redis that comes back without its last writes. What was copied is in Kask and is not overwritten by what is older; what was deleted
+/// in Kask does not come back there; what is written from then on is kept as ever; and a difference that nobody knows of is a failure.
+#[test]
+fn a_redis_that_forgets_harms_nothing_that_kask_has() {
+    let (first, count) = (env("DECANT_SIM_SEED", 1), env("DECANT_SIM_SCHEDULES", 20_000));
+    println!("seeds {first}..{}", first + count);
+    run_all(&FORGETS, first, count);
+    run_all(&Mix { moves: 0, starts: &[KaskFirst], keys: 1..2, ops: 6..20, ..FORGETS }, first, count / 2);
+    run_all(&Mix { moves: 0, starts: &[RedisStandby], ..FORGETS }, first, count / 4);
+    run_all(&mix_without(Safeguard::Doubt), first, count / 4);
+    run_all(&mix_without(Safeguard::Arrival), first, count / 4);
 }
 
 /// Backfills of several decants beside writers, with requests that hang, decants that crash, and moves.
@@ -285,6 +343,11 @@ needed! {
     writes_beside_others_need_to_wait: WaitOthers,
     pending_reads_need_the_record: CheckedRead,
     evicted_reads_need_the_digest: EvictDigest,
+    lost_writes_need_to_be_noticed: Compare,
+    records_of_before_a_loss_need_to_be_disbelieved: Disbelief,
+    values_of_before_a_loss_need_to_stay_where_they_are: Doubt,
+    servers_that_come_back_need_a_quiet_lease: Quiet,
+    moves_need_what_was_forgotten_to_have_arrived: Arrival,
 }
 
 /// Two moves within one look: a decant that believes `kask-first`, with a fresh look, reads Kask while others write Redis alone.

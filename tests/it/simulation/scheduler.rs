@@ -3,7 +3,9 @@
 use super::{
     Rng,
     checker::{Log, show},
+    forget::Links,
     kask::{HOLD, Kask},
+    life::Known,
     mover::Mover,
     scenarios::Mix,
     shard::Shard,
@@ -96,6 +98,7 @@ impl Schedule {
             answer_before_copy: rng.u32(0..100) < mix.async_percent,
             fail_on_tier_failure: rng.u32(0..100) < 10,
             repairs_max: rng.usize(1..4),
+            hold_doubtful: rng.bool(),
             ..Settings::DEFAULT
         };
         let count = rng.usize(mix.decants.clone());
@@ -106,6 +109,7 @@ impl Schedule {
             rules,
             lease: settings.lease,
             shard: Shard::new(rules),
+            links: Links::new(count),
             kask: Kask::default(),
             faults_left: rng.u32(0..=mix.faults),
             cut: vec![false; count],
@@ -125,7 +129,7 @@ impl Schedule {
             sim: Arc::new(Mutex::new(sim)),
             decants: Vec::new(),
             tasks: Vec::new(),
-            mover: Mover::new(phase, mix.moves, rng.bool()),
+            mover: Mover::new(first_fence(phase), mix.moves, rng.bool()),
             keys: [&b"a"[..], b"b"][..rng.usize(mix.keys.clone())].iter().map(|k| Key::from_bytes(*k)).collect(),
             settings,
             ops_left: rng.u32(mix.ops.clone()),
@@ -147,9 +151,10 @@ impl Schedule {
 
     /// The values that were there before.
     fn begin_in(&mut self, phase: Phase) {
-        let fence = self.fence(1, phase, 0);
         let sim = &mut *self.sim.lock().unwrap();
-        assert!(sim.shard.raise(&fence));
+        let (lease, now) = (sim.lease, sim.now);
+        sim.shard.adopt(Known::default(), lease, now);
+        assert!(sim.shard.raise(&first_fence(phase), lease, now));
         for key in &self.keys {
             let old = (self.rng.u32(0..4) > 0).then(|| Bytes::from(format!("{}0", show(key))));
             let copied = match phase {
@@ -164,18 +169,15 @@ impl Schedule {
                     false => self.mover.uncopied(key, old),
                 }
             }
-            sim.log.start_with(key, old);
+            sim.log.start_with(key, old, copied);
         }
         sim.say(|| format!("begins in {phase}"));
     }
 
-    pub fn fence(&self, version: u64, phase: Phase, owner: usize) -> Fence {
-        Fence { version, phase, stash: "s".into(), shards: "x".into(), member: member(owner) }
-    }
-
     /// A decant reads the record before it serves, and knows nothing else.
     pub fn start_decant(&mut self, decant: usize) {
-        let fence = self.sim().shard.fence().cloned().unwrap();
+        let fence = self.mover.fence().clone();
+        self.sim().connect(decant);
         let own = fence.member == member(decant);
         let (world, rules) = (SimWorld { sim: self.sim.clone(), decant }, self.sim().rules);
         let beliefs = Beliefs::new(Belief::new(fence, false, own), &member(decant));
@@ -313,7 +315,8 @@ impl Schedule {
         let drained = {
             let sim = self.sim();
             let open = self.keys.iter().any(|key| !sim.shard.intents(key).is_empty());
-            !open && sim.kask.flights.is_empty() && sim.stragglers.is_empty()
+            let compared = sim.are_all_connected() && sim.now >= sim.shard.life.quiet;
+            !open && compared && sim.kask.flights.is_empty() && sim.stragglers.is_empty()
         };
         clients == 0 && drained && self.mover.is_settled()
     }
@@ -357,13 +360,33 @@ impl Schedule {
     }
 
     fn advance(&mut self, step: Millis) {
+        // One that ended is started again while what it knows can still be compared in time.
+        for decant in 0..self.decants.len() {
+            let quiet = {
+                let sim = self.sim();
+                sim.now < sim.shard.life.quiet
+            };
+            if quiet && !self.decants[decant].alive {
+                self.start_decant(decant);
+            }
+        }
+        let alive: Vec<bool> = self.decants.iter().map(|decant| decant.alive).collect();
         let sim = &mut *self.sim.lock().unwrap();
         let to = sim.now + step;
+        sim.connect_before(to, &alive);
         for told in sim.kask.before(to, &mut self.rng) {
             sim.say(|| told);
         }
         sim.now = to;
     }
+}
+
+fn first_fence(phase: Phase) -> Fence {
+    fence(1, phase, 0)
+}
+
+pub fn fence(version: u64, phase: Phase, owner: usize) -> Fence {
+    Fence { version, phase, stash: "s".into(), shards: "x".into(), member: member(owner) }
 }
 
 pub fn member(decant: usize) -> String {
@@ -384,8 +407,9 @@ async fn client_write(site: Arc<Site<SimWorld>>, key: Key, value: Option<Bytes>,
     write(&site, &key, &change, began, |answer| {
         let sim = &mut *world.sim();
         sim.say(|| format!("d{} client of op {op} is told {answer:?}", world.decant));
-        let strict = !site.settings.answer_before_copy && !sim.flags[sim.task].read.redis_failed;
-        sim.log.end_write(op, &answer, strict);
+        let flags = sim.flags[sim.task];
+        let strict = !site.settings.answer_before_copy && !flags.read.redis_failed;
+        sim.log.end_write(op, &answer, strict, flags.by_kask);
     })
     .await;
 }

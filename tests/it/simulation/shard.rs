@@ -3,6 +3,7 @@
 //! It knows nothing of tasks, faults or other shards: each script is a plain method that takes the shard's clock. So it can stand
 //! in for Redis in a simulation, and beside a real one as the reference its answers are compared with.
 
+use super::life::{Known, Life, LifeId};
 use decant::{
     codec::key::Key,
     protocol::{
@@ -35,7 +36,7 @@ struct Kept {
     generation: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     value: Stored,
     /// Some while there are intents.
@@ -74,16 +75,15 @@ impl Entry {
             (Stored::Absent, Newest::Old) => Held::Unknown,
         }
     }
-
-    fn in_transit(&self, wanted: Direction) -> bool {
-        self.kept.is_some_and(|kept| kept.record.direction != wanted)
-    }
 }
 
-/// The reference shard.
-#[derive(Debug)]
+/// The reference shard. A clone of it is a snapshot.
+#[derive(Clone, Debug)]
 pub struct Shard {
     rules: Rules,
+    /// Which process serves: another one after every restart.
+    pub run: u64,
+    pub life: Life,
     fence: Option<Fence>,
     fence_text: Option<String>,
     generations: u64,
@@ -96,6 +96,8 @@ impl Shard {
     pub fn new(rules: Rules) -> Shard {
         Shard {
             rules,
+            run: 0,
+            life: Life::default(),
             fence: None,
             fence_text: None,
             generations: 0,
@@ -113,6 +115,42 @@ impl Shard {
         self.generations
     }
 
+    /// Whether scripts of a decant that was accepted in this life run. Otherwise there is no fence for who begins something, and no answer
+    /// for who finishes.
+    pub fn accepts(&self, life: Option<LifeId>) -> bool {
+        life.is_some() && self.life.now == life
+    }
+
+    /// Nothing is copied yet from what was there before the process came.
+    fn is_quiet(&self, now_ms: Millis) -> bool {
+        self.rules.holds(Safeguard::Quiet) && now_ms < self.life.quiet
+    }
+
+    /// A record to Kask of before a loss is not to be believed.
+    fn is_of_before(&self, kept: &Kept) -> bool {
+        let old = kept.generation <= self.life.before || self.life.suspect && kept.record.newest == Newest::Old;
+        self.rules.holds(Safeguard::Disbelief) && kept.record.direction == Direction::ToKask && old
+    }
+
+    fn believed(&self, key: &Key) -> Option<Kept> {
+        self.entries.get(key)?.kept.filter(|kept| !self.is_of_before(kept))
+    }
+
+    /// Forgets a record that is not to be believed, with its intents. Whether there was one.
+    fn forget_of_before(&mut self, key: &Key) -> bool {
+        let gone = self.entries.get(key).and_then(|entry| entry.kept).is_some_and(|kept| self.is_of_before(&kept));
+        if gone {
+            let entry = self.entry(key);
+            entry.kept = None;
+            entry.intents.clear();
+        }
+        gone
+    }
+
+    fn in_transit(&self, key: &Key, wanted: Direction) -> bool {
+        self.believed(key).is_some_and(|kept| kept.record.direction != wanted)
+    }
+
     fn check_fence(&self, fence: &str) -> Result<(), Refusal> {
         if self.fence_text.as_deref() == Some(fence) || !self.rules.holds(Safeguard::Fence) {
             return Ok(());
@@ -123,7 +161,7 @@ impl Shard {
     /// Fence and direction: what begins something needs both.
     fn check(&mut self, key: &Key, fence: &str, wanted: Direction) -> Result<(), Refusal> {
         self.check_fence(fence)?;
-        let transit = self.rules.holds(Safeguard::Transit) && self.entry(key).in_transit(wanted);
+        let transit = self.rules.holds(Safeguard::Transit) && self.in_transit(key, wanted);
         if transit { Err(Refusal::Transit) } else { Ok(()) }
     }
 
@@ -152,13 +190,14 @@ impl Shard {
     ) -> Result<Applied, Refusal> {
         self.check(key, fence, Direction::ToKask)?;
         // Without an intent nothing could be said to whoever holds one: any record refuses.
-        if intent.is_none() && self.entry(key).kept.is_some() && self.rules.holds(Safeguard::Transit) {
+        if intent.is_none() && self.believed(key).is_some() && self.rules.holds(Safeguard::Transit) {
             return Err(Refusal::Transit);
         }
         if only_if_absent && self.entry(key).value != Stored::Absent {
             return Ok(Applied::Exists);
         }
-        let others = !self.entry(key).intents.is_empty();
+        let others = intent.is_some() && !self.entry(key).intents.is_empty();
+        self.forget_of_before(key);
         let newest = match content {
             Content::Body(body) => Newest::Set(Digest::of(body)),
             Content::Nothing if self.rules.holds(Safeguard::Tombstone) => Newest::Delete,
@@ -182,20 +221,26 @@ impl Shard {
     /// READ: fence, record and value of one instant.
     pub fn read(&mut self, key: &Key, fence: &str, _now_ms: Millis) -> Result<Seen, Refusal> {
         self.check_fence(fence)?;
-        let entry = self.entry(key);
-        Ok(Seen { record: entry.kept.map(|kept| kept.record), value: entry.value.clone() })
+        let (believed, value) = (self.believed(key), self.value(key));
+        let doubtful = self.life.suspect && believed.is_none() && value != Stored::Absent;
+        Ok(Seen { record: believed.map(|kept| kept.record), value, doubtful })
     }
 
     /// TAKE: an existing record stays as it is; a new one takes a new generation and remembers `old`.
     pub fn take(&mut self, key: &Key, fence: &str, intent: Token, now_ms: Millis) -> Result<Taken, Refusal> {
         self.check(key, fence, Direction::ToKask)?;
         let leaves = self.rules.holds(Safeguard::RepairIntent);
-        let entry = self.entry(key);
-        let deleted = entry.kept.is_some_and(|kept| kept.record.newest == Newest::Delete);
-        if deleted || entry.value == Stored::Absent {
+        let believed = self.believed(key);
+        let deleted = believed.is_some_and(|kept| kept.record.newest == Newest::Delete);
+        let value = self.value(key);
+        if deleted || value == Stored::Absent {
             return Ok(Taken::Nothing);
         }
-        let value = entry.value.clone();
+        let doubtful = self.life.suspect && believed.is_none();
+        if self.is_quiet(now_ms) || doubtful && self.rules.holds(Safeguard::Doubt) {
+            return Ok(Taken::Shown { value, doubtful });
+        }
+        let entry = self.entry(key);
         if !leaves {
             let generation = entry.last.map_or(0, |kept| kept.generation);
             return Ok(Taken::Value { value, generation });
@@ -207,6 +252,9 @@ impl Shard {
     /// MARK.
     pub fn mark(&mut self, key: &Key, fence: &str, intent: Token, now_ms: Millis) -> Result<(), Refusal> {
         self.check(key, fence, Direction::ToRedis)?;
+        if self.rules.holds(Safeguard::Arrival) && now_ms < self.life.quiet.min(self.life.moved) {
+            return Err(Refusal::Transit);
+        }
         if self.rules.holds(Safeguard::Intent) {
             self.join(key, Direction::ToRedis, intent, now_ms);
         }
@@ -215,10 +263,9 @@ impl Shard {
 
     /// Adds an intent under the record that exists, or under a new one that remembers `old`.
     fn join(&mut self, key: &Key, direction: Direction, intent: Token, now_ms: Millis) -> u64 {
-        let generation = match self.entry(key).kept {
-            Some(kept) => kept.generation,
-            None => self.next_generation(),
-        };
+        self.forget_of_before(key);
+        let counted = self.next_generation();
+        let generation = self.entry(key).kept.map_or(counted, |kept| kept.generation);
         let entry = self.entry(key);
         let newest = entry.kept.map_or(Newest::Old, |kept| kept.record.newest);
         entry.kept = Some(Kept { record: Record { direction, newest }, generation });
@@ -227,9 +274,16 @@ impl Shard {
     }
 
     /// SETTLE.
-    pub fn settle(&mut self, key: &Key, intent: Token, generation: u64, _now_ms: Millis) -> Settled {
+    pub fn settle(&mut self, key: &Key, intent: Token, generation: u64, now_ms: Millis) -> Settled {
         let (intent, bare, validate) = (self.resolve(intent), self.bare(), self.rules.holds(Safeguard::Validate));
+        let (quiet, of_before) = (self.is_quiet(now_ms), self.believed(key).is_none());
         let entry = self.entry(key);
+        if entry.kept.is_some() && of_before {
+            return Settled::Lost;
+        }
+        if quiet && entry.intents.contains_key(&intent) {
+            return Settled::Kept;
+        }
         if !entry.intents.contains_key(&intent) && !bare {
             return if self.rules.holds(Safeguard::Token) { Settled::Lost } else { Settled::Gone { alone: false } };
         }
@@ -253,6 +307,7 @@ impl Shard {
         let intent = self.resolve(intent);
         let Some(entry) = self.owned(key, intent) else { return Owned::Lost };
         entry.value = as_stored(content);
+        self.next_generation();
         Owned::Yes
     }
 
@@ -267,6 +322,9 @@ impl Shard {
     /// CLAIM: the listed intents that still exist, are older than the lease and not damaged become one, the claimer's. It has seen as
     /// many tries as the one among them that has seen most.
     pub fn claim(&mut self, key: &Key, expired: &[Token], intent: Token, lease: Millis, now_ms: Millis) -> Claimed {
+        if self.is_quiet(now_ms) || self.forget_of_before(key) {
+            return Claimed::Nothing;
+        }
         let entry = self.entry(key);
         let ripe = |found: &&Intent| found.damaged.is_none() && now_ms.saturating_sub(found.born) >= lease;
         let taken: Vec<Token> =
@@ -279,6 +337,7 @@ impl Shard {
             Direction::ToRedis => Claimed::ToRedis,
         };
         self.successors.extend(taken.into_iter().map(|old| (old, intent)));
+        self.next_generation();
         answer
     }
 
@@ -315,15 +374,49 @@ impl Shard {
     }
 
     /// RAISE: never lowered, never over another stash's or another list of shards. Whether the fence stands now.
-    pub fn raise(&mut self, fence: &Fence) -> bool {
-        let fits = self.fence.as_ref().is_none_or(|now| {
-            now == fence || now.version < fence.version && now.stash == fence.stash && now.shards == fence.shards
-        });
+    pub fn raise(&mut self, fence: &Fence, lease: Millis, now_ms: Millis) -> bool {
+        if self.fence.as_ref() == Some(fence) {
+            return true;
+        }
+        let fits = self
+            .fence
+            .as_ref()
+            .is_none_or(|now| now.version < fence.version && now.stash == fence.stash && now.shards == fence.shards);
         if fits {
             self.fence = Some(fence.clone());
             self.fence_text = Some(fence.to_text());
+            self.next_generation();
+            self.life.moved = now_ms + lease;
         }
         fits
+    }
+
+    /// ADOPT, for a decant that is connected to the process that serves now.
+    pub fn adopt(&mut self, known: Known, lease: Millis, now_ms: Millis) -> Known {
+        let known = if self.rules.holds(Safeguard::Compare) { known } else { Known::default() };
+        let used = self.fence.is_some();
+        self.life.adopt(self.run, known, &mut self.generations, used, lease, now_ms)
+    }
+
+    /// ACCEPT.
+    pub fn accept(&mut self, now_ms: Millis) -> bool {
+        self.life.accept(&mut self.generations, now_ms)
+    }
+
+    /// How many writes, intents and fences there were, as far as this data knows.
+    pub fn writes(&self) -> u64 {
+        self.generations
+    }
+
+    /// Another process serves, with what `snapshot` held.
+    pub fn restart_from(&mut self, snapshot: &Shard) {
+        let run = self.run + 1;
+        *self = Shard { run, ..snapshot.clone() };
+    }
+
+    /// FLUSHALL: the process stays.
+    pub fn flush(&mut self) {
+        *self = Shard { run: self.run, ..Shard::new(self.rules) };
     }
 
     // What follows are no scripts: the world's doing, and a look inside.

@@ -3,6 +3,7 @@
 use super::{
     Fault, Rng,
     checker::{Log, ReadFlags, show},
+    forget::Links,
     kask::Kask,
     scenarios::Mix,
     shard::Shard,
@@ -41,6 +42,8 @@ pub enum Wait {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskFlags {
     pub read: ReadFlags,
+    /// It writes in a phase in which Kask decides.
+    pub by_kask: bool,
     /// It has made "this mirror is unclean" durable and may be writing Kask alone.
     pub alone: bool,
 }
@@ -65,6 +68,7 @@ pub struct Sim {
     pub rules: Rules,
     pub lease: Millis,
     pub shard: Shard,
+    pub links: Links,
     pub kask: Kask,
     pub faults_left: u32,
     /// By decant: cannot reach the shard.
@@ -99,6 +103,11 @@ impl Sim {
             self.faults_left -= 1;
         }
         hit
+    }
+
+    /// The server has been compared by all who are there, and lacks nothing that they know of.
+    pub fn is_trusted(&self) -> bool {
+        self.are_all_connected() && !self.shard.life.suspect && self.now >= self.shard.life.quiet
     }
 
     pub fn unclean(&self) -> bool {
@@ -180,6 +189,10 @@ impl SimWorld {
             sim.say(|| format!("d{decant} {name}: cut off"));
             return Err(Failed::NotDone);
         }
+        if !sim.is_connected(decant) {
+            sim.say(|| format!("d{decant} {name}: no connection"));
+            return Err(Failed::NotDone);
+        }
         if sim.full && begins {
             sim.say(|| format!("d{decant} {name}: the shard is full"));
             return Err(Failed::NotDone);
@@ -197,10 +210,27 @@ impl SimWorld {
             return Err(Failed::Unknown);
         }
         let (shard, now) = (&mut sim.shard, sim.now);
+        let before = shard.writes();
         let result = effect(shard, now);
+        let writes = shard.writes();
         let lost = overdue == 1 || sim.strikes(Fault::LostReply);
+        if writes != before {
+            sim.links.remember(&sim.shard);
+        }
+        if !lost && writes != before {
+            sim.links.saw(decant, writes);
+        }
         sim.say(|| format!("d{decant} {name}: {result:?}{}", if lost { ", and the answer is lost" } else { "" }));
         if lost { Err(Failed::Unknown) } else { Ok(result) }
+    }
+
+    /// A script runs only in the life of the shard that its sender was accepted in.
+    fn if_accepted<T>(
+        &self,
+        effect: impl FnOnce(&mut Shard, Millis) -> T + Send + 'static,
+    ) -> impl FnOnce(&mut Shard, Millis) -> Option<T> + Send + 'static {
+        let life = self.sim().links.known(self.decant).life;
+        move |shard, now| shard.accepts(life).then(|| effect(shard, now))
     }
 
     async fn beginning<T: std::fmt::Debug>(
@@ -211,8 +241,9 @@ impl SimWorld {
     ) -> Result<T, Refusal> {
         // READ begins nothing: a full shard still answers it.
         let begins = !name.starts_with("READ");
-        match self.script(name, until, begins, effect).await {
-            Ok(result) => result,
+        match self.script(name, until, begins, self.if_accepted(effect)).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(Refusal::Fence(None)),
             Err(Failed::NotDone) => Err(Refusal::NotDone("Redis did not take it".into())),
             Err(Failed::Unknown) => Err(Refusal::Unknown("Redis did not answer".into())),
         }
@@ -225,12 +256,27 @@ impl SimWorld {
         begins: bool,
         effect: impl FnOnce(&mut Shard, Millis) -> T + Send + 'static,
     ) -> Result<T, Unheard> {
-        self.script(name, until, begins, effect).await.map_err(|_| Unheard("Redis was not heard".into()))
+        match self.script(name, until, begins, self.if_accepted(effect)).await {
+            Ok(Some(result)) => Ok(result),
+            _ => Err(Unheard("Redis was not heard".into())),
+        }
     }
 
-    /// The look at the outbox, and the fence that came with it.
+    /// The look at the outbox, and the fence that came with it. Where the server has to be compared again, that is done.
     pub async fn look(&self) -> Result<(Look, Option<Fence>), Unheard> {
-        self.finishing("LOOK".into(), Millis::MAX, false, |shard, _| shard.look(100)).await
+        let life = self.sim().links.known(self.decant).life;
+        let looked = move |shard: &mut Shard, _| (shard.look(100), shard.accepts(life), shard.writes());
+        let look = self.script("LOOK".into(), Millis::MAX, false, looked).await;
+        let Ok((look, accepted, writes)) = look else { return Err(Unheard("Redis was not heard".into())) };
+        let sim = &mut *self.sim();
+        if !accepted || sim.links.known(self.decant).writes > writes {
+            if sim.is_connected(self.decant) {
+                sim.connect(self.decant);
+            }
+        } else {
+            sim.links.saw(self.decant, writes);
+        }
+        Ok(look)
     }
 
     /// All open intents, oldest first.
@@ -315,7 +361,7 @@ impl World for SimWorld {
         let name = format!("TAKE {} {}", show(key), short(intent));
         let (key, fence) = (key.clone(), fence.to_owned());
         let taken = self.beginning(name, until, move |s: &mut Shard, now| s.take(&key, &fence, intent, now)).await;
-        if matches!(&taken, Ok(Taken::Nothing)) {
+        if matches!(&taken, Ok(Taken::Nothing | Taken::Shown { doubtful: true, .. })) {
             self.sim().flags().told_absent = true;
         }
         taken
@@ -354,7 +400,11 @@ impl World for SimWorld {
     async fn mark(&self, key: &Key, fence: &str, intent: Token, until: Millis) -> Result<(), Refusal> {
         let name = format!("MARK {} {}", show(key), short(intent));
         let (key, fence) = (key.clone(), fence.to_owned());
-        self.beginning(name, until, move |s: &mut Shard, now| s.mark(&key, &fence, intent, now)).await
+        let marked = self.beginning(name, until, move |s: &mut Shard, now| s.mark(&key, &fence, intent, now)).await;
+        let sim = &mut *self.sim();
+        let task = sim.task;
+        sim.flags[task].by_kask = marked.is_ok();
+        marked
     }
 
     async fn mirror(&self, key: &Key, intent: Token, content: &Content, until: Millis) -> Result<Owned, Unheard> {
@@ -437,7 +487,7 @@ impl World for SimWorld {
         {
             let sim = &mut *self.sim();
             let task = sim.task;
-            sim.flags[task].alone = true;
+            (sim.flags[task].alone, sim.flags[task].by_kask) = (true, true);
             sim.journal.push(Alone { decant: self.decant, key: key.clone(), version, noted_at: sim.now });
             sim.say(|| format!("d{} notes that {} is written alone", self.decant, show(key)));
         }
@@ -479,7 +529,7 @@ pub async fn backfill_on(site: Arc<Site<SimWorld>>, keys: Vec<Key>) {
     let mut lacking = Vec::new();
     for (key, looked) in keys.iter().zip(look_many(&site, &keys).await) {
         if let Looked::Body(body) = looked
-            && is_held(&site, key, &body).await != Ok(true)
+            && is_held(&site, key, |held| held == body).await != Ok(true)
         {
             lacking.push(key.clone());
         }

@@ -29,8 +29,10 @@ pub enum Fault {
     CutOff(Tier),
 }
 
+/// That a connection has ended, on a busy machine.
+const NOTICED_WITHIN: Duration = Duration::from_millis(300);
 /// Each way. A step takes twice as long, and is within its time-out.
-const SLOW_MS: u64 = 60;
+const SLOW_MS: u64 = 40;
 
 impl Fault {
     pub const ALL: [Fault; 18] = [
@@ -88,6 +90,8 @@ impl Fault {
             Fault::Down(tier) => {
                 all(tier, Mode::Refuse);
                 (0..DECANTS).for_each(|decant| stage.proxy(decant, tier).cut());
+                // Nobody takes a connection for alive that is not.
+                std::thread::sleep(NOTICED_WITHIN);
             }
             Fault::CutOff(tier) => stage.proxy(1, tier).set(Mode::BlackHole, 100, 0),
             Fault::Wiped(Tier::Redis) => stage.redis().restart_empty(),

@@ -19,14 +19,14 @@ use std::{
 
 const KASK_TIMEOUT: Duration = Duration::from_millis(1_000);
 const REDIS_TIMEOUT: Duration = Duration::from_millis(600);
-/// More than twice Kask's time-out, as it must be, and no more: it is waited for.
-const LEASE: Duration = Duration::from_millis(2_200);
+/// Longer than any request may take, as by default, and not much more: it is waited for.
+const LEASE: Duration = Duration::from_millis(4_000);
 /// An answer that took so long waited for a time-out.
 const LATE: Duration = Duration::from_millis(500);
 /// A copy that meets nothing.
 const COPIED_WITHIN: Duration = Duration::from_millis(150);
 /// Longer than anything takes that meets nothing. With a time-out before it, it is less than a lease.
-const UNDER_WAY: Duration = Duration::from_millis(700);
+const UNDER_WAY: Duration = Duration::from_millis(900);
 /// What is read is copied at once.
 const REFILLED_WITHIN: Duration = Duration::from_secs(10);
 /// Far longer than any healing takes.
@@ -296,6 +296,9 @@ impl Trial<'_> {
         told.extend(self.what_became_of_the_old(asked));
         if self.phase == "kask-first" && self.redis_holds(ONLY_REDIS).or(self.kask_holds(ONLY_REDIS)).is_none() {
             told.push("**what only Redis had is lost**".into());
+        }
+        if self.stage.tells_of_a_loss(asked) {
+            told.push("the loss is told until an operator accepts it".into());
         }
         if told.is_empty() {
             told.push("nothing to heal".into());
