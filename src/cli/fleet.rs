@@ -92,12 +92,21 @@ fn shown(view: &FleetView, now_unix_ms: u64) -> String {
     format!("{}\n{}", table(&rows, 0), table(&members, 0))
 }
 
-fn of_member(member: &MemberFigures, now_unix_ms: u64) -> String {
-    let mut text = format!("{}, version {}, decant {}", member.standing, member.version, plain(&member.decant));
-    if let Some(since) = member.silent_since_unix_ms {
-        text += &format!(", silent since {}", ago(since, now_unix_ms));
-    }
-    for (is, what) in [(member.named, "the fence names it"), (member.here, "this one")] {
+/// One line.
+pub(super) fn of_member(member: &MemberFigures, now_unix_ms: u64) -> String {
+    let mut text = format!("{}, version {}", plain(&member.standing), member.version);
+    text.extend(member.phase.map(|phase| format!(" ({phase})")));
+    text += &format!(", decant {}", plain(&member.decant));
+    text.extend(member.said_unix_ms.map(|at| format!(", said so {}", ago(at, now_unix_ms))));
+    text.extend(member.silent_since_unix_ms.map(|since| format!(", silent since {}", ago(since, now_unix_ms))));
+    let away: Vec<String> = member.shards_away.iter().map(|shard| plain(shard)).collect();
+    let redis = format!("Redis {} is away for it", away.join(", "));
+    for (is, what) in [
+        (member.named, "the fence names it"),
+        (member.here, "this one"),
+        (member.kask_away, "Kask is away for it"),
+        (!away.is_empty(), &redis),
+    ] {
         if is {
             text += &format!(", {what}");
         }

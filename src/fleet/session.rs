@@ -11,8 +11,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How often a member says what it does. Seldom: etcd keeps what was said before until it is compacted.
+/// How often a member says what it does, and how often where nothing has changed. Seldom: etcd keeps what was said before until it is
+/// compacted.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+const REPEAT_EVERY: Duration = Duration::from_secs(60);
 /// How often it looks whether it has something to say that others wait for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A registration is seen at once, or etcd does not answer.
@@ -88,7 +90,7 @@ impl Shared {
         self.may_register(&view, twin.as_deref())?;
         let registration = self.registration(&view);
         let member = view.members.get(self.member());
-        let txn = self.keys.register(self.member(), member, &registration, &self.report(), lease);
+        let txn = self.keys.register(self.member(), member, &registration, &self.says(), lease);
         if !client.commit(&txn).await? {
             return Err(SessionFault::Overtaken);
         }
@@ -126,9 +128,10 @@ impl Shared {
         Registration { decant: env!("CARGO_PKG_VERSION").to_owned(), ..before.unwrap_or(new) }
     }
 
-    fn report(&self) -> Report {
+    /// What this decant says of itself now.
+    pub fn says(&self) -> Report {
         let report = self.reporter.get().map(|reporter| reporter()).unwrap_or_default();
-        Report { process: self.process.clone(), ..report }
+        Report { process: self.process.clone(), at_unix_ms: unix_ms(), ..report }
     }
 
     async fn seen_registered(
@@ -180,7 +183,7 @@ impl Shared {
     /// Keeps the lease, and says what this decant does: what others wait for at once, figures now and then.
     async fn pulse(&self, session: &Session) -> Result<std::convert::Infallible, SessionFault> {
         let keep_every = self.settings.lease / 3;
-        let (mut kept, mut said, mut last) = (Instant::now(), Instant::now(), self.report());
+        let (mut kept, mut said, mut last) = (Instant::now(), Instant::now(), self.says());
         loop {
             sleep(LOOK_EVERY.min(keep_every)).await;
             if kept.elapsed() >= keep_every {
@@ -189,8 +192,14 @@ impl Shared {
                 }
                 kept = Instant::now();
             }
-            let report = self.report();
-            if report == last || !report.differs_in_word(&last) && said.elapsed() < REPORT_EVERY {
+            let report = self.says();
+            let said_before = Report { at_unix_ms: report.at_unix_ms, ..last.clone() };
+            let pause = match report == said_before {
+                true => REPEAT_EVERY,
+                false if report.differs_in_word(&last) => Duration::ZERO,
+                false => REPORT_EVERY,
+            };
+            if said.elapsed() < pause {
                 continue;
             }
             (said, last) = (Instant::now(), report.clone());

@@ -65,6 +65,10 @@ impl View {
         }
     }
 
+    pub fn is_silent(&self, member: &str) -> bool {
+        self.members.get(member).is_some_and(|member| self.standing(member) == Standing::Silent)
+    }
+
     /// Who keeps any move from beginning, by name, and how.
     pub fn hold_ups(&self) -> Vec<String> {
         let told = |(name, member): (&String, &Member)| match self.standing(member) {

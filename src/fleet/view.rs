@@ -3,7 +3,11 @@
 use super::keys::{Keys, Named};
 use crate::{
     etcd::{Entry, Event},
-    phase::{Phase, record::PhaseRecord},
+    phase::{
+        Phase,
+        proof::{BackfillProof, VerifyProof},
+        record::PhaseRecord,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -24,6 +28,8 @@ pub struct Registration {
 pub struct Report {
     /// Of its process.
     pub process: String,
+    /// When it said so, by its own clock, in ms since 1970.
+    pub at_unix_ms: u64,
     /// The version of the phase that it believes in.
     pub version: u64,
     pub phase: Option<Phase>,
@@ -38,12 +44,30 @@ pub struct Report {
     pub outbox: u64,
     pub damaged: u64,
     pub in_flight: u64,
+    /// Kask counts as away for it.
+    pub kask_away: bool,
+    /// Shards of Redis that it uses, and that do not answer it.
+    pub shards_away: Vec<String>,
+    /// What it has shown, for the guards of a move by whoever.
+    pub backfill: Option<BackfillProof>,
+    pub verify: Option<VerifyProof>,
 }
 
 impl Report {
-    /// Others wait for what differs: a version, or what was written alone.
+    /// Others wait for what differs: anything but counts and times.
     pub fn differs_in_word(&self, other: &Report) -> bool {
-        self.version != other.version || self.phase != other.phase || self.written_alone != other.written_alone
+        let word = |report: &Report| Report {
+            process: report.process.clone(),
+            version: report.version,
+            phase: report.phase,
+            written_alone: report.written_alone.clone(),
+            kask_away: report.kask_away,
+            shards_away: report.shards_away.clone(),
+            backfill: report.backfill.clone(),
+            verify: report.verify.clone(),
+            ..Report::default()
+        };
+        word(self) != word(other)
     }
 }
 
@@ -64,9 +88,8 @@ pub struct Proposal {
 pub struct Promise {
     /// The proposal, by the revision at which it came to be.
     pub proposal: i64,
-    /// Why Redis lacks writes that the member made past it, at the time of the promise.
-    #[serde(default)]
-    pub written_alone: Option<String>,
+    /// What the member says of itself at that time: what it had written alone, and its figures for the guards.
+    pub says: Report,
 }
 
 /// A value and the revisions of its key.

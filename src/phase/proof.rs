@@ -20,7 +20,7 @@ pub struct BackfillProof {
 }
 
 /// The last run of verify over every key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyProof {
     pub begun_unix_ms: u64,
     pub ended_unix_ms: u64,

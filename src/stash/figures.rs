@@ -146,8 +146,10 @@ impl Stash {
     pub(super) fn report(&self) -> Report {
         let (belief, reads) = (self.site.belief(), self.metrics.reads());
         let seen: Vec<super::Seen> = self.views.iter().filter_map(super::ShardView::last).collect();
+        let shards = self.site.world.outbox.iter().flat_map(|outbox| outbox.shards());
+        let away = shards.filter(|shard| !shard.is_up() || shard.breaker().standing() != Standing::Closed);
+        let shards_away = away.map(|shard| shard.name.clone()).collect();
         Report {
-            process: String::new(),
             version: belief.fence.version,
             phase: Some(belief.phase()),
             written_alone: self.site.world.alone.why_unclean(),
@@ -158,6 +160,11 @@ impl Stash {
             outbox: seen.iter().map(|seen| seen.to_kask + seen.to_redis).sum(),
             damaged: seen.iter().map(|seen| seen.damaged).sum(),
             in_flight: self.in_flight() as u64,
+            kask_away: self.site.world.kask.breaker().standing() != Standing::Closed,
+            shards_away: if self.redis_is_in_use() { shards_away } else { Vec::new() },
+            backfill: self.proofs.backfill.load().as_deref().cloned(),
+            verify: self.proofs.verify.load().as_deref().cloned(),
+            ..Report::default()
         }
     }
 

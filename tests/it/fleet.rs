@@ -4,7 +4,7 @@ use crate::{
     etcd_server::EtcdServer,
     redis_server::RedisServer,
     support::{ask, exchange},
-    whole::{Kask, Setup, Whole, wait_until},
+    whole::{BASE, Kask, Setup, Whole, wait_until},
 };
 use serde_json::{Value, json};
 use std::process::Command;
@@ -30,21 +30,26 @@ impl Fleet {
         fleet(&self.decants[decant])["member"].as_str().unwrap().to_owned()
     }
 
-    /// All are alive, and none is behind.
+    /// All are alive, none is behind, and each has its Redis.
     fn wait_follows(&self) {
         let all = self.decants.len();
         wait_until("every decant follows", || {
             self.decants.iter().all(|decant| {
                 let view = fleet(decant);
-                view["trouble"].is_null() && standings(&view).iter().filter(|one| *one == "follows").count() == all
+                let there = |member: &Value| member["standing"] == "follows" && member["shards_away"] == json!([]);
+                let members = view["members"].as_array().unwrap();
+                view["trouble"].is_null() && members.iter().filter(|member| there(member)).count() == all
             })
         });
     }
 
-    /// Moves through this decant; over when every other one knows it.
+    /// Moves through this decant; over when every other one knows it. What the step needs is shown by another one.
     fn move_through(&self, decant: usize, to: &str) {
         if to == "redis-standby" {
-            self.decants[decant].copy_and_compare();
+            let other = (decant + 1) % self.decants.len();
+            self.decants[other].copy_and_compare();
+            // It tells the others within half a second.
+            wait_until("all guards pass", || dry_run(&self.decants[decant], to).0 == 200);
         }
         let (status, answer) = put(&self.decants[decant], to, "root", false);
         assert_eq!(status, 200, "the move to {to} through {decant}: {answer}");
@@ -82,6 +87,11 @@ fn send(decant: &Whole, method: &str, path: &str, body: &Value) -> (u16, Value) 
 fn put(decant: &Whole, to: &str, by: &str, force: bool) -> (u16, Value) {
     let asked = json!({ "to": to, "reason": "a test", "by": by, "force": force });
     send(decant, "PUT", "/v1/stashes/echoseen/phase", &asked)
+}
+
+/// What would come of a move.
+fn dry_run(decant: &Whole, to: &str) -> (u16, Value) {
+    send(decant, "PUT", "/v1/stashes/echoseen/phase", &json!({ "to": to, "reason": "", "dry_run": true }))
 }
 
 fn forget(decant: &Whole, member: &str) -> (u16, Value) {
@@ -157,6 +167,34 @@ fn a_silent_decant_holds_moves_up_by_name_until_it_is_back_or_forgotten() {
     fleet_of.move_through(1, "redis-standby");
     let (_, text) = cli(&fleet_of.decants[1], &["phase", "history"]);
     assert!(text.contains(&name) && text.contains("forgotten") && text.contains("burnt down"), "{text}");
+}
+
+/// A decant in the other data centre may see tiers that the one that is asked to move does not.
+#[test]
+fn a_tier_that_is_away_for_one_decant_alone_holds_moves_up_by_name() {
+    let (etcd, redis, kask) = (EtcdServer::start(), RedisServer::start(), Kask::start());
+    let setup = Setup { tables: tables(&etcd.url()), ..Setup::new(&redis, "dual-write").with_kask(&kask) };
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mover = Whole::start(&setup);
+    let cut_off = Whole::start(&Setup { kask_url: Some(format!("http://{nobody}{BASE}")), ..setup });
+    let name = fleet(&cut_off)["member"].as_str().unwrap().to_owned();
+    let away = |view: &Value| {
+        let mut members = view["members"].as_array().unwrap().iter();
+        members.any(|member| member["name"] == *name && member["kask_away"] == true)
+    };
+    // Of several keys: one that fails says nothing about Kask.
+    let mut keys = 0..;
+    wait_until("the mover knows what the other lacks", || {
+        assert_eq!(cut_off.set(&format!("k{}", keys.next().unwrap()), "\"1\"").status(), 201);
+        away(&fleet(&mover))
+    });
+    let (status, refused) = dry_run(&mover, "kask-first");
+    let mut failed = refused["guards"].as_array().unwrap().iter().filter(|guard| guard["ok"] == false);
+    let guard = failed.next().unwrap();
+    assert_eq!((status, guard["name"].as_str(), failed.next()), (409, Some("kask_answers"), None), "{refused}");
+    assert!(guard["figure"].as_str().unwrap().contains(&name), "{refused}");
+    let (code, text) = cli(&mover, &["fleet", "show"]);
+    assert!(code == Some(0) && text.contains("Kask is away for it"), "{text}");
 }
 
 #[test]

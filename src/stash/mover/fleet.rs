@@ -85,6 +85,8 @@ pub struct MemberFigures {
     pub here: bool,
     /// The fence names it.
     pub named: bool,
+    /// When it said so, by its own clock; none: it is silent.
+    pub said_unix_ms: Option<u64>,
     /// Since when it has been silent, as far as this decant saw it.
     pub silent_since_unix_ms: Option<u64>,
     /// Why Redis lacks writes that it made.
@@ -94,6 +96,10 @@ pub struct MemberFigures {
     pub reads_none: u64,
     pub keys_pending: u64,
     pub in_flight: u64,
+    /// Kask counts as away for it.
+    pub kask_away: bool,
+    /// Shards of Redis that do not answer it.
+    pub shards_away: Vec<String>,
 }
 
 impl Mover {
@@ -292,8 +298,8 @@ impl Mover {
                         .map_err(|left| format!("{left} writes to Kask alone are under way: a move has to wait"))?;
                     *joined.promised() = Some(Given { proposal, version: record.is.version, promise });
                 }
-                let says = Promised { proposal, written_alone: self.stash.site.world.alone.why_unclean() };
-                shared.commit(|lease| keys.promise(&self.member, &says, lease)).await.map_err(told)?;
+                let promise = Promised { proposal, says: shared.says() };
+                shared.commit(|lease| keys.promise(&self.member, &promise, lease)).await.map_err(told)?;
             }
             Duty::Acknowledge(version) => {
                 let Some(me) = known.view.members.get(&self.member) else { return Ok(()) };
@@ -366,6 +372,7 @@ impl Mover {
                 decant: member.registration.is.decant.clone(),
                 here: *name == self.member,
                 named: name == named,
+                said_unix_ms: member.report.as_ref().map(|report| report.is.at_unix_ms),
                 silent_since_unix_ms: known.silent_since.get(name).copied(),
                 written_alone: report.written_alone,
                 reads_kask: report.reads_kask,
@@ -373,6 +380,8 @@ impl Mover {
                 reads_none: report.reads_none,
                 keys_pending: report.keys_pending,
                 in_flight: report.in_flight,
+                kask_away: report.kask_away,
+                shards_away: report.shards_away,
             }
         });
         let proposal = view.proposal.as_ref().map(|proposal| super::propose::proposed(&proposal.is).to_string());
@@ -387,6 +396,7 @@ impl Mover {
             version: belief.fence.version,
             phase: Some(belief.phase()),
             decant: env!("CARGO_PKG_VERSION").into(),
+            said_unix_ms: Some(unix_ms()),
             here: true,
             named: self.member == named,
             ..MemberFigures::default()
@@ -397,6 +407,7 @@ impl Mover {
             standing: "seen".into(),
             version: other.version,
             decant: other.decant,
+            said_unix_ms: Some(unix_ms().saturating_sub(other.heard_ms_ago)),
             ..MemberFigures::default()
         });
         let mut members: Vec<MemberFigures> = std::iter::once(here).chain(others).collect();

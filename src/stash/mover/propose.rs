@@ -1,6 +1,6 @@
 //! A move of a fleet: proposed, promised by every member, weighed by the figures of all, begun.
 
-use super::{MoveFault, MoveRequest, Moved, Mover, fleet::Joined, unix_ms};
+use super::{MoveFault, MoveRequest, Moved, Mover, fleet::Joined, joint::of_all, unix_ms};
 use crate::{
     etcd::Fault,
     fleet::{Kept, Known, Proposal, View},
@@ -26,10 +26,9 @@ impl Mover {
         self.may_move(&record.is, &request)?;
         may_propose(&known)?;
         let figures = self.figures(&record.is, &request).await?;
-        let reported = known.view.members.iter().map(|(name, member)| {
-            (name.as_str(), member.report.as_ref().and_then(|report| report.is.written_alone.as_deref()))
-        });
-        let (guards, next) = self.weigh(&record.is, &request, &of_all(&figures, reported))?;
+        let says =
+            known.view.members.iter().filter_map(|(name, member)| Some((name.as_str(), &member.report.as_ref()?.is)));
+        let (guards, next) = self.weigh(&record.is, &request, &of_all(&figures, &self.member, says))?;
         if request.dry_run {
             return Ok(Moved { record: next, guards, dry_run: true });
         }
@@ -63,20 +62,25 @@ impl Mover {
         let shared = &joined.shared;
         let promised = shared.until(PROMISED_WITHIN, |known| {
             let stands = ours(&known.view, proposal)?;
-            known.view.unpromised(stands.created).is_empty().then(|| (known.view.clone(), stands.clone()))
+            let waits = known.view.unpromised(stands.created);
+            match waits.iter().any(|name| known.view.is_silent(name)) {
+                // Its promise does not come any more.
+                true => Some(None),
+                false => waits.is_empty().then(|| Some((known.view.clone(), stands.clone()))),
+            }
         });
-        let Some((view, stands)) = promised.await else {
+        let Some((view, stands)) = promised.await.flatten() else {
             let known = shared.known();
             confirmed(&known)?;
             let stands = ours(&known.view, proposal).ok_or(MoveFault::Changed)?;
+            follow_all(&known.view)?;
             let missing = known.view.unpromised(stands.created).into_iter().map(str::to_owned).collect();
             return Err(MoveFault::Unpromised(missing));
         };
-        // What was written alone while the guards were measured counts as well.
-        let says = view.members.iter().map(|(name, member)| {
-            (name.as_str(), member.promise.as_ref().and_then(|promise| promise.is.written_alone.as_deref()))
-        });
-        let (guards, next) = self.weigh(&record.is, request, &of_all(figures, says))?;
+        // What happened while the guards were measured counts as well.
+        let says =
+            view.members.iter().filter_map(|(name, member)| Some((name.as_str(), &member.promise.as_ref()?.is.says)));
+        let (guards, next) = self.weigh(&record.is, request, &of_all(figures, &self.member, says))?;
         let txn = shared.keys.begin(&view, &stands, &next).ok_or(MoveFault::Changed)?;
         match shared.commit(|_| txn).await {
             Ok(true) => {}
@@ -145,7 +149,11 @@ fn may_propose(known: &Known) -> Result<(), MoveFault> {
     if let Some(proposal) = &known.view.proposal {
         return Err(proposed(&proposal.is));
     }
-    match known.view.hold_ups() {
+    follow_all(&known.view)
+}
+
+fn follow_all(view: &View) -> Result<(), MoveFault> {
+    match view.hold_ups() {
         behind if behind.is_empty() => Ok(()),
         behind => Err(MoveFault::Behind(behind)),
     }
@@ -158,11 +166,4 @@ pub(super) fn proposed(proposal: &Proposal) -> MoveFault {
         member: proposal.member.clone(),
         since_unix_ms: proposal.since_unix_ms,
     }
-}
-
-/// What any member has written past Redis.
-fn of_all<'a>(figures: &Figures, says: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Figures {
-    let told: Vec<String> = says.filter_map(|(name, alone)| Some(format!("{name}: {}", alone?))).collect();
-    let written_alone = if told.is_empty() { figures.written_alone.clone() } else { Some(told.join("; ")) };
-    Figures { written_alone, ..figures.clone() }
 }
