@@ -80,7 +80,7 @@ fn faults_lose_nothing() {
 /// Any of three moves, through all phases and back, while others are killed or cut off and etcd goes away.
 #[test]
 fn a_fleet_on_one_etcd_loses_nothing() {
-    let report = fleet::play(Path::new(DECANT));
+    let report = fleet::play(Path::new(DECANT), QUIET_WITHIN);
     println!("{report}");
     let found: Vec<String> = report.violations.iter().take(5).map(|found| found.text.clone()).collect();
     assert!(found.is_empty(), "{} violations:\n{}", report.violations.len(), found.join("\n\n"));

@@ -170,9 +170,13 @@ impl Stage {
         self.nodes[decant].to_etcd.as_ref().unwrap()
     }
 
+    pub fn etcd(&self) -> MutexGuard<'_, EtcdServer> {
+        self.etcd.as_ref().unwrap().lock().unwrap()
+    }
+
     /// SIGKILL, `down`, and a new process on the same ports with the same data.
     pub fn kill_etcd(&self, down: Duration) {
-        let mut etcd = self.etcd.as_ref().unwrap().lock().unwrap();
+        let mut etcd = self.etcd();
         etcd.kill();
         std::thread::sleep(down);
         etcd.restart();
