@@ -163,12 +163,11 @@ fn a_silent_decant_holds_moves_up_by_name_until_it_is_back_or_forgotten() {
     let (_, text) = cli(&fleet_of.decants[1], &["status"]);
     let told = text.lines().find(|line| line.contains("member") && line.contains(&name)).expect(&text);
     assert!(told.contains("silent") && told.contains("version 1") && told.contains("silent since"), "{text}");
-    let others = text.lines().filter(|line| line.contains("member") && line.contains("follows, version 1 (dual-write)"));
+    let others =
+        text.lines().filter(|line| line.contains("member") && line.contains("follows, version 1 (dual-write)"));
     assert_eq!(others.filter(|line| line.contains("said so ")).count(), 2, "{text}");
     let counted = |standing: &str| fleet_of.decants[0].metric("decant_fleet_members", &[standing]);
-    wait_until("it is counted", || {
-        (counted("standing=\"silent\""), counted("standing=\"follows\"")) == (1.0, 2.0)
-    });
+    wait_until("it is counted", || (counted("standing=\"silent\""), counted("standing=\"follows\"")) == (1.0, 2.0));
     let status = fleet_of.decants[0].admin_get("/v1/status").to_string();
     assert!(status.contains(&format!("decant fleet forget {name}")), "{status}");
     // Back: it follows, and nothing is held up.

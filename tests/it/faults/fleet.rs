@@ -26,6 +26,9 @@ const A_WHILE: Duration = Duration::from_millis(700);
 const PROMISED_WITHIN: Duration = Duration::from_millis(500);
 /// Of the whole walk.
 pub const MOVES: u64 = 8;
+pub const BEHIND: &str = "member-behind";
+/// Moves that must be refused for one.
+pub const REFUSED: u64 = 2;
 
 /// The walk, in three rounds. Where a decant is cut off from Redis the load ends before it is back, so that what it did is not written over;
 /// and `kask-only` has no way back that loses nothing.
@@ -35,6 +38,7 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
     let mut seeds = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::with(Make { fleet: true, ..Make::for_storms(decant) }, quiet_within);
     let mut report = Report { stages: 1, ..Report::default() };
+    let mut refused = 0;
     type Part = fn(&mut Walk<'_>);
     let rounds: [(Part, Part); 3] = [
         (
@@ -45,7 +49,7 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
                 walk.fault("kill the mover", 2, |walk| walk.to_and_die(2, "redis-standby"));
                 walk.fault("cut off from etcd and Redis", 1, Walk::one_writes_alone);
             },
-            Walk::one_is_back,
+            |walk| walk.one_is_back(),
         ),
         (
             |walk| walk.fault("cut off after a promise", 1, Walk::past_one_that_promised),
@@ -67,19 +71,20 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
         ),
     ];
     for (busy, idle) in rounds {
-        let mut moves = 0;
         bench.round(&mut report, |bench| {
-            let mut walk = Walk { bench, ops: Vec::new(), faults: Vec::new(), moves: 0 };
+            let mut walk = Walk { bench, ops: Vec::new(), faults: Vec::new(), refused: 0 };
             walk.under_load(seeds.u64(..), busy);
             idle(&mut walk);
-            moves = walk.moves;
+            refused += walk.refused;
             Work { ops: walk.ops, faults: walk.faults }
         });
-        report.moves += moves;
         if !report.violations.is_empty() {
             break;
         }
     }
+    let version = bench.stage.view(0).and_then(|view| view["version"].as_u64());
+    report.moves = version.unwrap_or_default().saturating_sub(1);
+    report.moves_refused.insert(BEHIND.to_owned(), refused);
     report
 }
 
@@ -87,7 +92,8 @@ struct Walk<'a> {
     bench: &'a Bench,
     ops: Vec<Op>,
     faults: Vec<Fault>,
-    moves: u64,
+    /// Because a decant was behind, with its name.
+    refused: u64,
 }
 
 impl Walk<'_> {
@@ -120,7 +126,8 @@ impl Walk<'_> {
 
     fn all_follow(&self) {
         wait_until("every decant follows", || {
-            (0..FLEET).all(|decant| fleet(self.stage(), decant).is_some_and(|view| follow(&view) == FLEET))
+            let well = |view: Json| view["trouble"].is_null() && follow(&view) == FLEET;
+            (0..FLEET).all(|decant| fleet(self.stage(), decant).is_some_and(well))
         });
     }
 
@@ -141,6 +148,7 @@ impl Walk<'_> {
         });
         let (status, refused) = self.ask(0, "kask-first").expect("nobody answers");
         assert!(status == 409 && refused["detail"].as_str().unwrap().contains(&name), "{refused}");
+        self.refused += 1;
         assert!(!fleet(stage, 1).unwrap()["trouble"].is_null(), "it does not say so");
         std::thread::sleep(A_WHILE);
         self.one_is_back();
@@ -154,9 +162,12 @@ impl Walk<'_> {
         stage.proxy(1, Tier::Redis).set(Mode::Refuse, 100, 0);
         // Its lease is not over, and it has said that all is well: only the promise that does not come tells.
         match self.ask(0, "kask-first") {
-            Some((409, refused)) => assert!(refused["detail"].as_str().unwrap().contains(&name), "{refused}"),
+            Some((409, refused)) => {
+                assert!(refused["detail"].as_str().unwrap().contains(&name), "{refused}");
+                self.refused += 1;
+            }
             // It must not, and is held to what comes of it.
-            Some((200, _)) => self.moves += 1,
+            Some((200, _)) => {}
             other => panic!("the move back to kask-first: {other:?}"),
         }
         wait_until("it has written alone", || stage.view(1).is_some_and(|view| !view["alone"]["since"].is_null()));
@@ -185,7 +196,6 @@ impl Walk<'_> {
             join(asked)
         });
         println!("the move past one that promised: {:?}", begun.as_ref().map(|(status, why)| (status, &why["detail"])));
-        self.moves += u64::from(begun.is_some_and(|(status, _)| status == 200));
         // Long enough for it to have given up Redis.
         std::thread::sleep(3 * A_WHILE);
     }
@@ -239,7 +249,6 @@ impl Walk<'_> {
                 other => panic!("the move to {phase}: {other:?}"),
             }
         });
-        self.moves += 1;
     }
 
     fn settled(&self, phase: &'static str, who: impl Fn(usize) -> bool) {
@@ -267,8 +276,8 @@ fn name(stage: &Stage, decant: usize) -> String {
     fleet(stage, decant).unwrap()["member"].as_str().unwrap().to_owned()
 }
 
-/// How many follow, as one that etcd has told knows it.
+/// How many follow and have their Redis, as one that etcd has told knows it.
 fn follow(view: &Json) -> usize {
     let members = view["members"].as_array().into_iter().flatten();
-    members.filter(|member| member["standing"] == "follows").count()
+    members.filter(|member| member["standing"] == "follows" && member["shards_away"] == json!([])).count()
 }

@@ -365,6 +365,9 @@ impl Stage {
                 let (flight, state) = (&view["in_flight"], &view["state"]);
                 return Some(format!("decant {decant}: {flight} operations under way, the last move is {state}"));
             }
+            if let Some(keys) = view["alone"]["keys"].as_u64().filter(|keys| *keys > 0) {
+                return Some(format!("decant {decant}: Redis lacks {keys} keys"));
+            }
             versions.push(view["version"].clone());
         }
         if versions.windows(2).any(|pair| pair[0] != pair[1]) {

@@ -85,7 +85,8 @@ fn the_members_of_a_fleet_are_told_each_with_its_standing() {
         "neighbours":[{"member":"m-2","version":2,"store":"etcd","decant":"0.1.0","heard_ms_ago":30000},
         {"member":"odd","version":3,"store":"file","decant":"0.1.0","heard_ms_ago":1000}],"in_flight":2"#;
     let status = view(&STASH.replace("\"in_flight\":2", told));
-    let text = Screen { now_unix_ms: 61_000, styled: &|style, text| format!("<{style}>{text}</>") }.draw(&status, &[None]);
+    let text =
+        Screen { now_unix_ms: 61_000, styled: &|style, text| format!("<{style}>{text}</>") }.draw(&status, &[None]);
     let expected = "  member       m-1, follows, version 3 (kask-first), decant 0.1.0, said so 3.0 s ago, the fence names it, this one\n  \
                     member       <31>m-2, silent, version 2, decant 0.1.0, silent since 30 s ago</>\n  \
                     member       m-3, follows, version 3 (kask-first), decant 0.1.0, said so 1.0 s ago, Redis main is away for it\n  \
