@@ -188,6 +188,7 @@ mod tests {
             "rustc",
             "served_by",
             "shard",
+            "standing",
             "stash",
             "state",
             "tier",
