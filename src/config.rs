@@ -30,9 +30,9 @@ pub use crate::codec::base_uri::{BaseUri, BaseUriFault};
 pub use environment::{PREFIX as ENVIRONMENT_PREFIX, RESERVED as ENVIRONMENT_RESERVED};
 pub use fault::{ConfigFaults, Fault, Place, Warning};
 pub use model::{
-    AdminConfig, AfterLoss, Config, Distribution, EtcdConfig, KaskConfig, KaskEndpoint, KetamaHash, LimitsConfig,
-    LogConfig, LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace, RedisUrl, Replication,
-    SentinelConfig, Serialization, ShardConfig, StashConfig, TlsConfig,
+    AdminConfig, AfterLoss, Config, Distribution, EtcdConfig, GuardsConfig, KaskConfig, KaskEndpoint, KetamaHash,
+    LimitsConfig, LogConfig, LogFormat, LogLevel, Login, OnTierFailure, OutboxConfig, RedisConfig, RedisPlace,
+    RedisUrl, Replication, SentinelConfig, Serialization, ShardConfig, StashConfig, TlsConfig,
 };
 pub use schema::{KEYS, KeySpec, Kind};
 pub use secret::Secret;

@@ -10,17 +10,19 @@ pub mod memory;
 mod metrics;
 pub mod mover;
 mod neighbours;
+mod observed;
 mod pace;
 pub mod sample;
 mod shadow;
 mod shards;
+mod strangers;
 mod tiers;
 pub mod traffic;
 mod watch_traffic;
 
 use crate::{
     codec::key::Key,
-    config::{AfterLoss, OnTierFailure, Replication, StashConfig},
+    config::{AfterLoss, GuardsConfig, OnTierFailure, Replication, StashConfig},
     dialect::{Answer, AnswerFuture, Context, KeyValue, Operation, Verb},
     phase::proof::{BackfillProof, VerifyProof},
     protocol::{
@@ -84,6 +86,7 @@ pub struct Stash {
     /// A `std` mutex: held to keep one sample, or to read a window.
     traffic: Mutex<Traffic>,
     shadow_share: f64,
+    guards: GuardsConfig,
     /// The phase has been confirmed: by the record, or by the shards' fences. Until then nothing is served.
     confirmed: AtomicBool,
     /// How long clients' operations take.
@@ -140,6 +143,7 @@ impl Stash {
             shard_metrics,
             traffic: Mutex::new(traffic),
             shadow_share: config.shadow_share,
+            guards: config.guards,
             confirmed: AtomicBool::new(false),
             load: Load::default(),
             proofs: Proofs::default(),
@@ -215,10 +219,16 @@ impl Stash {
         place: tokio::sync::OwnedSemaphorePermit,
     ) -> WriteAnswer {
         let (tell, told) = oneshot::channel();
-        let site = self.site.clone();
+        let (site, metrics) = (self.site.clone(), self.metrics.clone());
         self.tasks.spawn(with_forward(current_forward(), async move {
             // The client may be gone: then nobody hears the answer, and the write goes on all the same.
-            write(&site, &key, &change, began, |answer| drop(tell.send(answer))).await;
+            let answered = |answer| {
+                if matches!(answer, WriteAnswer::Done) {
+                    metrics.wrote();
+                }
+                drop(tell.send(answer));
+            };
+            write(&site, &key, &change, began, answered).await;
             drop(place);
         }));
         told.await.unwrap_or_else(|_| WriteAnswer::Unavailable {

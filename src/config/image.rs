@@ -97,10 +97,19 @@ pub(super) struct StashImage {
     pub replication: Option<Replication>,
     pub on_tier_failure: Option<OnTierFailure>,
     pub shadow_share: Option<f64>,
+    pub guards: GuardsImage,
     pub kask: KaskImage,
     pub redis: Option<RedisImage>,
     pub outbox: OutboxImage,
     pub backfill: BackfillImage,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct GuardsImage {
+    pub soak_s: Option<u64>,
+    pub shadow_mismatch_max: Option<f64>,
+    pub kask_errors_max: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]

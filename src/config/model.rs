@@ -120,6 +120,7 @@ pub struct StashConfig {
     pub on_tier_failure: OnTierFailure,
     /// The share of reads, 0 to 1, that `dual-write` also asks Kask and compares.
     pub shadow_share: f64,
+    pub guards: GuardsConfig,
     pub kask: KaskConfig,
     /// Absent only where the phase is `kask-only`.
     pub redis: Option<RedisConfig>,
@@ -204,6 +205,29 @@ pub struct BackfillConfig {
 impl Default for BackfillConfig {
     fn default() -> Self {
         BackfillConfig { keys_per_s: 0, bytes_per_s: 0, harmless: Duration::from_millis(20) }
+    }
+}
+
+/// What the guards of moves ask for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GuardsConfig {
+    /// How long no read has fallen back before `redis-standby`, and how long that has held before `kask-only`.
+    pub soak: Duration,
+    /// The share of compared reads for which Kask may have another value before `kask-first`.
+    pub shadow_mismatch_max: f64,
+    /// The share of requests to Kask that may fail before `kask-only`.
+    pub kask_errors_max: f64,
+}
+
+impl GuardsConfig {
+    /// For an embedded Kask, which is for trying decant out, and for tests.
+    pub const UNSOAKED: GuardsConfig =
+        GuardsConfig { soak: Duration::ZERO, shadow_mismatch_max: 0.001, kask_errors_max: 0.01 };
+}
+
+impl Default for GuardsConfig {
+    fn default() -> Self {
+        GuardsConfig { soak: Duration::from_secs(24 * 3600), ..GuardsConfig::UNSOAKED }
     }
 }
 

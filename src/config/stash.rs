@@ -2,8 +2,10 @@
 
 use super::BaseUri;
 use super::image::millis;
-use super::image::{BackfillImage, KaskImage, OutboxImage, StashImage};
-use super::model::{BackfillConfig, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig};
+use super::image::{BackfillImage, GuardsImage, KaskImage, OutboxImage, StashImage};
+use super::model::{
+    BackfillConfig, GuardsConfig, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, Replication, StashConfig,
+};
 use super::review::Review;
 use super::{redis, secret_file, urls};
 use crate::phase::Phase;
@@ -65,6 +67,7 @@ pub(super) fn stash(
         replication: image.replication.unwrap_or(Replication::Sync),
         on_tier_failure: image.on_tier_failure.unwrap_or(OnTierFailure::Heal),
         shadow_share: image.shadow_share.unwrap_or(SHADOW_SHARE),
+        guards: guards(&image.guards, embedded),
         kask: kask?,
         redis,
         outbox,
@@ -152,6 +155,15 @@ fn backfill(image: &BackfillImage) -> BackfillConfig {
         keys_per_s: image.keys_per_s.unwrap_or(default.keys_per_s),
         bytes_per_s: image.bytes_per_s.unwrap_or(default.bytes_per_s),
         harmless: millis(image.harmless_ms, default.harmless),
+    }
+}
+
+fn guards(image: &GuardsImage, embedded: bool) -> GuardsConfig {
+    let default = if embedded { GuardsConfig::UNSOAKED } else { GuardsConfig::default() };
+    GuardsConfig {
+        soak: image.soak_s.map_or(default.soak, Duration::from_secs),
+        shadow_mismatch_max: image.shadow_mismatch_max.unwrap_or(default.shadow_mismatch_max),
+        kask_errors_max: image.kask_errors_max.unwrap_or(default.kask_errors_max),
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a move must have before it begins: named checks with a figure each. Pure.
 
+mod observed;
+
 use super::{
     Phase, Sequencer,
     proof::{BackfillProof, VerifyProof, kask_was_written_since},
     record::{PhaseRecord, State},
 };
+pub use observed::Observed;
 use serde::Serialize;
 
 /// One check.
@@ -46,6 +49,8 @@ pub struct Figures {
     pub written_alone: Option<String>,
     /// The operator's word that Kask was emptied.
     pub kask_emptied: bool,
+    /// What clients met, and who else writes to Redis.
+    pub observed: Observed,
     pub lease_ms: u64,
     pub now_unix_ms: u64,
 }
@@ -75,9 +80,10 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
             list.push(verified(record, figures));
         }
         (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record, figures)),
-        (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record)),
+        (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record, figures)),
         _ => {}
     }
+    list.extend(observed::guards(record, to, figures.now_unix_ms, &figures.observed));
     list
 }
 
@@ -288,11 +294,16 @@ fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     }
 }
 
-fn redis_missed_nothing(record: &PhaseRecord) -> Guard {
+fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
+    let held = figures.now_unix_ms.saturating_sub(record.since_unix_ms);
     Guard {
         name: "redis_missed_nothing",
         ok: false,
-        figure: format!("Redis has had no write since {}", record.since_unix_ms),
+        figure: format!(
+            "Redis has had no write for {}; it lacks {} that this decant has acknowledged meanwhile, and those of others",
+            observed::lasting(held),
+            figures.observed.writes
+        ),
         needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
     }
 }
@@ -437,13 +448,11 @@ mod tests {
         );
         assert!(verified(|figures| proof(figures).version = 1).contains("writes have gone past Kask"));
         assert!(verified(|figures| proof(figures).phase = Phase::RedisStandby).contains("Redis that is held to Kask"));
-        let passes = guards(&record(Phase::KaskFirst), Phase::RedisStandby, &fine()).pop().unwrap();
+        let all = guards(&record(Phase::KaskFirst), Phase::RedisStandby, &fine());
+        let passes = all.iter().find(|guard| guard.name == "verified").unwrap();
         assert_eq!(
-            (passes.name, passes.figure.as_str()),
-            (
-                "verified",
-                "ended 60 s ago: 10 keys compared, none missing in Kask, none different; 1 stay behind, which no client can read"
-            )
+            passes.figure,
+            "ended 60 s ago: 10 keys compared, none missing in Kask, none different; 1 stay behind, which no client can read"
         );
     }
 

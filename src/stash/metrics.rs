@@ -12,7 +12,10 @@ use crate::{
 };
 use metrics::{Counter, Gauge, counter, gauge};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 /// A counter that can be read here as well: the exporter's cannot.
 struct Readable {
@@ -55,6 +58,9 @@ pub struct StashMetrics {
     fallbacks: Readable,
     kask_requests: AtomicU64,
     kask_errors: AtomicU64,
+    writes_in_phase: AtomicU64,
+    /// The phase that they are counted in; none: none yet.
+    counted_in: Mutex<Option<Phase>>,
     shadows: [Readable; 4],
     repairs: [Counter; 5],
     waited: Counter,
@@ -128,6 +134,8 @@ impl StashMetrics {
             fallbacks,
             kask_requests: AtomicU64::new(0),
             kask_errors: AtomicU64::new(0),
+            writes_in_phase: AtomicU64::new(0),
+            counted_in: Mutex::default(),
             shadows: SHADOWS.map(|result| {
                 Readable::new(counter!("decant_shadow_reads_total", "stash" => name(), "result" => result))
             }),
@@ -176,6 +184,10 @@ impl StashMetrics {
 
     /// Marks the phase in force.
     pub fn set_phase(&self, now: Phase) {
+        let before = self.counted_in.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        if before != Some(now) {
+            self.writes_in_phase.store(0, Ordering::Relaxed);
+        }
         for (phase, gauge) in Phase::ALL.into_iter().zip(&self.phase) {
             gauge.set(if phase == now { 1.0 } else { 0.0 });
         }
@@ -193,6 +205,15 @@ impl StashMetrics {
             ReadAnswer::Hit { by: ServedBy::Redis, .. } => self.served_by_redis.increment(),
             ReadAnswer::Missing | ReadAnswer::Unavailable(_) => self.served_by_none.increment(),
         }
+    }
+
+    /// A write was acknowledged.
+    pub(super) fn wrote(&self) {
+        self.writes_in_phase.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn writes_in_phase(&self) -> u64 {
+        self.writes_in_phase.load(Ordering::Relaxed)
     }
 
     pub fn reads(&self) -> Reads {
@@ -213,6 +234,7 @@ impl StashMetrics {
             kask_errors: self.kask_errors.load(Ordering::Relaxed),
             compared: same.get() + differing,
             differing,
+            missing: missing.get(),
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Counts {
     pub compared: u64,
     /// Of them, those where Kask had another value, or none.
     pub differing: u64,
+    /// Of those, the ones where it had none.
+    #[serde(default)]
+    pub missing: u64,
 }
 
 impl Counts {
@@ -70,6 +73,7 @@ impl Sub for Counts {
             kask_errors: self.kask_errors.saturating_sub(earlier.kask_errors),
             compared: self.compared.saturating_sub(earlier.compared),
             differing: self.differing.saturating_sub(earlier.differing),
+            missing: self.missing.saturating_sub(earlier.missing),
         }
     }
 }

@@ -208,6 +208,11 @@ impl Shard {
         }
     }
 
+    /// The number of the database.
+    pub fn db(&self) -> i64 {
+        self.target.hello.db()
+    }
+
     /// One command, and its reply; an error reply is [`RedisFailure::Refused`].
     pub async fn command(&self, cmd: Cmd, deadline: Instant) -> Result<Value, RedisFailure> {
         let begun = Instant::now();

@@ -17,6 +17,7 @@ mod etcd;
 mod etcd_server;
 mod faults;
 mod fleet;
+mod guards;
 mod http;
 mod kask_server;
 mod layers;

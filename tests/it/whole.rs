@@ -124,9 +124,10 @@ impl Setup {
                 format!("[stash.echoseen.redis]\n{}{}", self.redis, shards.iter().map(of).collect::<String>())
             }
         };
+        let soak = if self.stash.contains("guards.soak_s") { "" } else { "guards.soak_s = 0" };
         format!(
             "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
-             phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
+             phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{soak}\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
             self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,

@@ -27,6 +27,7 @@ impl Mover {
             now_unix_ms: unix_ms(),
             written_alone: site.world.alone.why_unclean(),
             damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
+            observed: self.stash.observed(request.to > record.phase).await,
             ..Figures::default()
         };
         for (shard, until) in self.all_shards() {

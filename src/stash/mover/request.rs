@@ -43,9 +43,9 @@ pub enum MoveFault {
     NotOwner { own: String, named: String },
     #[error("a newer move stands on the shards: {} (version {}, by {}); this decant learns of it now, look again", .0.phase, .0.version, .0.member)]
     Overtaken(Fence),
-    #[error("the phase is {} (version {}, since the move by {}), not {expected}", .now.phase, .now.version, .now.by)]
+    #[error("the phase is {} (version {}, since the move by {} at {}), not {expected}", .now.phase, .now.version, .now.by, rfc3339(.now.since_unix_ms))]
     Stale { expected: Phase, now: Box<PhaseRecord> },
-    #[error("the move to {} by {} has not settled yet; see `decant status`", .0.phase, .0.by)]
+    #[error("the move to {} by {} at {} has not settled yet; see `decant status`", .0.phase, .0.by, rfc3339(.0.since_unix_ms))]
     UnderWay(Box<PhaseRecord>),
     #[error(transparent)]
     NoStep(#[from] NoStep),

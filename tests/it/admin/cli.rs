@@ -56,7 +56,7 @@ async fn an_operator_sees_moves_and_inspects() {
     let (code, out, err) = run(&at, &["phase", "set", "redis-standby", "--reason", "r"]).await;
     assert_eq!(code, 1, "{out}{err}");
     assert!(
-        out.contains("FAIL  verified           no run of verify")
+        out.contains("FAIL  verified            no run of verify")
             && out.contains("needs: a `decant verify` over every key"),
         "{out}"
     );
@@ -89,7 +89,7 @@ async fn an_operator_sees_moves_and_inspects() {
     assert_eq!((code, out.lines().count()), (0, 3), "{out}");
     assert!(out.lines().last().unwrap().ends_with("   3  kask-first     me: r"), "{out}");
     let (code, out, _) = run(&at, &["phase", "history"]).await;
-    let overridden = "      overridden  verified           no run of verify over every key has ended\n";
+    let overridden = "      overridden  verified            no run of verify over every key has ended\n";
     assert!(code == 0 && out.contains(overridden) && out.contains("      ok          kask_answers "), "{out}");
 }
 
@@ -128,7 +128,10 @@ async fn a_move_that_does_not_settle_in_time_goes_on_and_is_told() {
     assert_eq!(code, 2, "{out}");
     assert!(err.contains("has begun and is recorded, but has not settled within 300ms; it goes on"), "{err}");
     let (code, _, err) = run(&at, &["phase", "set", "redis-only", "--reason", "r"]).await;
-    assert!(code == 1 && err.contains("the move to dual-write by tester has not settled yet"), "{err}");
+    assert!(
+        code == 1 && err.contains("the move to dual-write by tester at 20") && err.contains("has not settled yet"),
+        "{err}"
+    );
     stage.redis.client().req("ZREM", &["decant|echoseen|to-redis", &stuck]);
     assert_eq!(at.settled().await["phase"], "dual-write");
     let (code, out, _) = run(&at, &["phase", "set", "kask-first", "--reason", "r", "--no-wait"]).await;

@@ -9,7 +9,7 @@ use decant::{
         transcode::{Serialization as Codec, Transcoder},
     },
     config::{
-        AfterLoss, Distribution, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, RedisConfig,
+        AfterLoss, Distribution, GuardsConfig, KaskConfig, KaskEndpoint, OnTierFailure, OutboxConfig, RedisConfig,
         RedisUrl as ConfigUrl, Replication, Secret, Serialization, ShardConfig, StashConfig,
     },
     dialect::{About, Answer, Context, KeyValue as _, Operation, Verb},
@@ -126,6 +126,7 @@ fn config(redis: &str, kask: &str, phase: Phase) -> StashConfig {
         replication: Replication::Sync,
         on_tier_failure: OnTierFailure::Heal,
         shadow_share: 0.0,
+        guards: GuardsConfig::UNSOAKED,
         kask: KaskConfig { endpoint: KaskEndpoint::Url(kask.to_owned()), timeout: Duration::from_millis(1200) },
         redis: Some(RedisConfig {
             shards: vec![ShardConfig::at_url("main", ConfigUrl::without_credentials(redis))],

@@ -1,0 +1,225 @@
+//! Guards over what clients met while the phase has held, and over who else writes to Redis. Pure.
+
+use super::Guard;
+use crate::phase::{Phase, record::PhaseRecord};
+use std::time::Duration;
+
+/// Addresses that a figure names; of the others it gives the number.
+const NAMED_MAX: usize = 5;
+
+/// What this decant saw, and what the config allows of it.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub soak_ms: u64,
+    pub shadow_mismatch_max: f64,
+    pub kask_errors_max: f64,
+    /// Reads of the last hour.
+    pub reads: u64,
+    /// Of them, those that Kask had missed and Redis answered.
+    pub fallbacks: u64,
+    /// At most as long as this decant has run.
+    pub without_fallback_ms: u64,
+    /// Shadow reads of the last hour that could be compared.
+    pub compared: u64,
+    /// Of them, those where Kask had another value, and those where it had none.
+    pub mismatched: u64,
+    pub missing: u64,
+    /// Requests to Kask in the last hour, and those that failed.
+    pub kask_requests: u64,
+    pub kask_errors: u64,
+    /// Writes that this decant has acknowledged while the phase has held; since its start, where that was later.
+    pub writes: u64,
+    /// Clients that are no decants and whose last command wrote, over all shards.
+    pub strangers: Vec<String>,
+    /// Shards that do not tell their clients, each with the reason.
+    pub strangers_unseen: Vec<String>,
+}
+
+/// The checks of one step that rest on these figures.
+pub(super) fn guards(record: &PhaseRecord, to: Phase, now_unix_ms: u64, seen: &Observed) -> Vec<Guard> {
+    let mut list = match (record.phase, to) {
+        (Phase::DualWrite, Phase::KaskFirst) => vec![shadow_agrees(seen)],
+        (Phase::KaskFirst, Phase::RedisStandby) => vec![rehearsal(seen)],
+        (Phase::RedisStandby, Phase::KaskOnly) => vec![soaked(record, now_unix_ms, seen), kask_errors(seen)],
+        _ => Vec::new(),
+    };
+    if to > record.phase {
+        list.push(nobody_else_writes(seen));
+    }
+    list
+}
+
+fn shadow_agrees(seen: &Observed) -> Guard {
+    Guard {
+        name: "shadow_agrees",
+        ok: within(seen.mismatched, seen.compared, seen.shadow_mismatch_max),
+        figure: match seen.compared {
+            0 => "no read of the last hour was compared with Kask".into(),
+            compared => format!(
+                "of {compared} reads of the last hour that were compared, Kask had another value for {} ({}), and none for {}, which \
+                 would have fallen back on Redis",
+                seen.mismatched,
+                percent(seen.mismatched, compared),
+                seen.missing
+            ),
+        },
+        needs: format!(
+            "another value for at most {} (guards.shadow_mismatch_max): in kask-first clients are given Kask's. See what differs with \
+             decant inspect KEY, and wait until the hour is over",
+            limit(seen.shadow_mismatch_max)
+        ),
+    }
+}
+
+/// What the next phase would have made of the reads of this one.
+fn rehearsal(seen: &Observed) -> Guard {
+    Guard {
+        name: "rehearsal",
+        ok: seen.without_fallback_ms >= seen.soak_ms,
+        figure: format!(
+            "{} of {} reads of the last hour would have been misses; none has fallen back on Redis for {}",
+            seen.fallbacks,
+            seen.reads,
+            lasting(seen.without_fallback_ms)
+        ),
+        needs: format!(
+            "no read falls back on Redis for {} (guards.soak_s), as seen by this decant since its start: in redis-standby Redis is not \
+             asked. Copy what is left with decant backfill, and wait",
+            lasting(seen.soak_ms)
+        ),
+    }
+}
+
+fn soaked(record: &PhaseRecord, now_unix_ms: u64, seen: &Observed) -> Guard {
+    let held = now_unix_ms.saturating_sub(record.since_unix_ms);
+    Guard {
+        name: "soaked",
+        ok: held >= seen.soak_ms,
+        figure: format!("{} has held for {}", record.phase, lasting(held)),
+        needs: format!(
+            "{} (guards.soak_s): there is no way back from kask-only without a loss. Wait",
+            lasting(seen.soak_ms)
+        ),
+    }
+}
+
+fn kask_errors(seen: &Observed) -> Guard {
+    Guard {
+        name: "kask_errors",
+        ok: within(seen.kask_errors, seen.kask_requests, seen.kask_errors_max),
+        figure: match seen.kask_requests {
+            0 => "no request went to Kask in the last hour".into(),
+            requests => format!(
+                "{} of {requests} requests to Kask failed in the last hour ({})",
+                seen.kask_errors,
+                percent(seen.kask_errors, requests)
+            ),
+        },
+        needs: format!(
+            "at most {} (guards.kask_errors_max): in kask-only nothing else answers. See what Kask says, and wait until the hour is over",
+            limit(seen.kask_errors_max)
+        ),
+    }
+}
+
+fn nobody_else_writes(seen: &Observed) -> Guard {
+    let (named, unseen) = (&seen.strangers, &seen.strangers_unseen);
+    Guard {
+        name: "nobody_else_writes",
+        ok: named.is_empty() && unseen.is_empty(),
+        figure: match (named.len(), unseen.as_slice()) {
+            (0, []) => "no client but decants wrote last".into(),
+            (0, unseen) => unseen.join("; "),
+            (count, _) => {
+                let more = match count.saturating_sub(NAMED_MAX) {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                };
+                format!("{}{more}", named[..count.min(NAMED_MAX)].join(", "))
+            }
+        },
+        needs: "no other client writes to Redis: decant does not see such a write, and Kask never gets it. Send every writer through \
+                decant, and end its connections; decant's own user must be allowed CLIENT LIST"
+            .into(),
+    }
+}
+
+fn within(part: u64, of: u64, share_max: f64) -> bool {
+    part as f64 <= of as f64 * share_max
+}
+
+fn percent(part: u64, of: u64) -> String {
+    format!("{:.2} %", part as f64 * 100.0 / of as f64)
+}
+
+fn limit(share: f64) -> String {
+    format!("{} %", share * 100.0)
+}
+
+/// In whole seconds.
+pub(super) fn lasting(ms: u64) -> String {
+    humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phase::record::sample;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn fine() -> Observed {
+        Observed {
+            soak_ms: HOUR,
+            shadow_mismatch_max: 0.001,
+            kask_errors_max: 0.01,
+            reads: 1_000,
+            without_fallback_ms: HOUR,
+            compared: 1_000,
+            mismatched: 1,
+            missing: 900,
+            kask_requests: 100,
+            kask_errors: 1,
+            ..Observed::default()
+        }
+    }
+
+    fn failing(from: Phase, to: Phase, now_unix_ms: u64, seen: &Observed) -> Vec<(&'static str, String)> {
+        let list = guards(&sample(from, 1), to, now_unix_ms, seen);
+        list.into_iter().filter(|guard| !guard.ok).map(|guard| (guard.name, guard.figure)).collect()
+    }
+
+    #[test]
+    fn each_fails_alone_right_past_its_bound() {
+        use Phase::{DualWrite, KaskFirst, KaskOnly, RedisOnly, RedisStandby};
+        let steps =
+            [(RedisOnly, DualWrite), (DualWrite, KaskFirst), (KaskFirst, RedisStandby), (RedisStandby, KaskOnly)];
+        // The record is of 1 ms after 1970.
+        let in_time = HOUR + 1;
+        for (from, to) in steps {
+            assert_eq!(failing(from, to, in_time, &fine()), [], "{from} {to}");
+            assert_eq!(failing(to, from, 0, &Observed { strangers: vec!["a".into()], ..Observed::default() }), []);
+        }
+        let one = |(from, to), now, seen: Observed, name, figure: &str| {
+            let failed = failing(from, to, now, &seen);
+            assert_eq!(failed, [(name, figure.to_owned())]);
+        };
+        let [_, shadow, standby, only] = steps;
+        let told = "of 1000 reads of the last hour that were compared, Kask had another value for 2 (0.20 %), and none for 900, which would \
+                    have fallen back on Redis";
+        one(shadow, in_time, Observed { mismatched: 2, ..fine() }, "shadow_agrees", told);
+        let told = "3 of 1000 reads of the last hour would have been misses; none has fallen back on Redis for 59m 59s";
+        let seen = Observed { fallbacks: 3, without_fallback_ms: HOUR - 1, ..fine() };
+        one(standby, in_time, seen, "rehearsal", told);
+        one(only, in_time - 1, fine(), "soaked", "redis-standby has held for 59m 59s");
+        let told = "2 of 100 requests to Kask failed in the last hour (2.00 %)";
+        one(only, in_time, Observed { kask_errors: 2, ..fine() }, "kask_errors", told);
+        for step in steps {
+            let strangers: Vec<String> = (1..=7).map(|i| format!("c{i}")).collect();
+            let told = "c1, c2, c3, c4, c5, and 2 more";
+            one(step, in_time, Observed { strangers, ..fine() }, "nobody_else_writes", told);
+            let unseen = Observed { strangers_unseen: vec!["main: NOPERM".into()], ..fine() };
+            one(step, in_time, unseen, "nobody_else_writes", "main: NOPERM");
+        }
+    }
+}
