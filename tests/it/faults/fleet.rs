@@ -46,7 +46,7 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
                 walk.to(0, "dual-write");
                 walk.fault("cut off from etcd", 1, Walk::one_cut_off);
                 walk.to(1, "kask-first");
-                walk.fault("kill the mover", 2, |walk| walk.to_and_die(2, "redis-standby"));
+                walk.fault("kill the mover", 2, |walk| walk.moves_and_dies(2, "redis-standby"));
                 walk.fault("cut off from etcd and Redis", 1, Walk::one_writes_alone);
             },
             |walk| walk.one_is_back(),
@@ -201,7 +201,7 @@ impl Walk<'_> {
     }
 
     /// Its maker dies as soon as the move has begun; another finishes it.
-    fn to_and_die(&mut self, decant: usize, phase: &'static str) {
+    fn moves_and_dies(&mut self, decant: usize, phase: &'static str) {
         let stage = &self.bench.stage;
         self.begin(decant, phase);
         stage.end_decant(decant);
