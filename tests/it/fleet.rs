@@ -306,10 +306,13 @@ fn an_etcd_that_has_lost_the_record_gets_it_again() {
     fleet_of.wait_follows();
     fleet_of.move_through(0, "redis-standby");
     fleet_of.etcd.ctl(&["del", "/decant/stash/echoseen/record"]);
+    // As a move that is to be finished.
     wait_until("it is there again", || {
-        fleet_of.etcd.ctl(&["get", "/decant/stash/echoseen/record", "--print-value-only"]).contains("redis-standby")
+        let record = fleet_of.etcd.ctl(&["get", "/decant/stash/echoseen/record", "--print-value-only"]);
+        record.contains("redis-standby") && record.contains("\"state\":\"settled\"")
     });
     fleet_of.wait_follows();
+    wait_until("the way back is open", || dry_run(&fleet_of.decants[1], "kask-first").0 == 200);
     fleet_of.move_through(1, "kask-first");
     let (_, text) = cli(&fleet_of.decants[0], &["phase", "history"]);
     assert!(text.contains("restored"), "{text}");
