@@ -7,6 +7,7 @@ pub mod base_uri;
 mod compare;
 pub mod envelope;
 mod float;
+pub mod glob;
 pub mod json;
 pub mod key;
 pub mod php;

@@ -12,7 +12,8 @@
 //! dialect  tier  etcd      Kask's HTTP API, in and out; Kask, Redis and etcd as clients
 //! http  telemetry          accept loop, limits, drain; logs and metrics
 //! config  protocol         what an operator wrote; what to do next (no I/O, no clock)
-//! phase  codec             leaves
+//! phase                    the phases, their record, their guards
+//! codec                    leaves: keys, values, patterns
 //! durable                  a file that is replaced whole or not at all
 //! ```
 //! `tests/it/layers.rs` checks it. ARCHITECTURE.md tells the rest, with a GET and a POST file by file.

@@ -1,5 +1,6 @@
 //! The five phases of a migration and the steps between them. Pure.
 
+pub mod ahead;
 pub mod file;
 pub mod guard;
 pub mod proof;
@@ -64,6 +65,11 @@ impl Phase {
 
     fn index(self) -> i8 {
         self as i8
+    }
+
+    /// The phase that follows; none: the last one.
+    pub fn next(self) -> Option<Phase> {
+        Phase::ALL.get(self as usize + 1).copied()
     }
 
     /// A step leads to a neighbour, forward or back.

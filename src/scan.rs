@@ -12,11 +12,10 @@
 //! walk begins that shard again. Within one process a cursor stays good for any time, through reconnects and while the table grows or shrinks.
 
 mod draw;
-mod glob;
 mod recent;
 
+pub use crate::codec::glob::{Glob, GlobFault};
 pub use draw::draw;
-pub use glob::{Glob, GlobFault};
 
 use crate::{
     codec::key::Key,

@@ -235,6 +235,7 @@ fn classes(report: &Report) -> Vec<(String, String)> {
     let left = &report.left_out;
     let left: Vec<String> = [
         (left.gone, "gone meanwhile"),
+        (left.retired, "ahead in kask-only, where Redis is told nothing"),
         (left.locks, "locks"),
         (left.misplaced, "on a shard where nobody looks for them"),
         (left.foreign, "without the prefix"),

@@ -105,7 +105,11 @@ impl Key {
     }
 }
 
-fn percent_decode(text: &[u8]) -> Result<Vec<u8>, KeyFault> {
+/// What `%XX` spell, once; everything else stands for itself.
+///
+/// # Errors
+/// A `%` without two hexadecimal digits.
+pub fn percent_decode(text: &[u8]) -> Result<Vec<u8>, KeyFault> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {

@@ -5,6 +5,7 @@ use crate::{
     etcd::{Entry, Event},
     phase::{
         Phase,
+        guard::Met,
         proof::{BackfillProof, VerifyProof},
         record::PhaseRecord,
     },
@@ -44,6 +45,8 @@ pub struct Report {
     pub outbox: u64,
     pub damaged: u64,
     pub in_flight: u64,
+    /// For the guards of whoever moves.
+    pub met: Met,
     /// Kask counts as away for it.
     pub kask_away: bool,
     /// Shards of Redis that it uses, and that do not answer it.

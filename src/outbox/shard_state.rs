@@ -38,6 +38,8 @@ pub struct ShardLook {
     pub fence: Option<Fence>,
     pub to_kask: u64,
     pub to_redis: u64,
+    /// Intents that are of the phase before the fence's; none: without a fence, or with too many to list, nobody knows.
+    pub of_before: Option<u64>,
     pub damaged: u64,
     /// Age of the oldest intent that is not damaged, by Redis's clock.
     pub oldest_ms: Option<u64>,
@@ -101,10 +103,24 @@ impl Outbox {
         let reply = Reply::new(self.shards[shard].script_as(Asker::Eager, &scripts::LOOK, &keys, &args, until).await?)?;
         let fields = reply.list(7)?.iter().map(as_bytes).collect::<Result<Vec<_>, _>>()?;
         let members = || fields.chunks_exact(2).filter_map(|pair| Some((parse_member(pair[0])?, pair[1])));
-        let keys = match reply.int(6)? {
-            1 => Look::Keys(members().map(|((_, key), _)| own_key(key)).collect()),
-            _ => Look::Everything,
+        let is_listed = reply.int(6)? == 1;
+        let keys = match is_listed {
+            true => Look::Keys(members().map(|((_, key), _)| own_key(key)).collect()),
+            false => Look::Everything,
         };
+        let (to_kask, to_redis) = (reply.int(1)?.max(0) as u64, reply.int(2)?.max(0) as u64);
+        let fence = Fence::parse(reply.text(0)?).ok();
+        // Those to Kask stand first.
+        let direction = |at: usize| if (at as u64) < to_kask { Direction::ToKask } else { Direction::ToRedis };
+        let directed: Vec<(Key, Direction)> = match &fence {
+            Some(Fence { ahead: Some(_), .. }) if is_listed => {
+                let placed = fields.chunks_exact(2).enumerate();
+                placed.filter_map(|(at, pair)| Some((own_key(parse_member(pair[0])?.1), direction(at)))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let listed = is_listed.then(|| directed.iter().map(|(key, direction)| (key, *direction)));
+        let of_before = fence.as_ref().and_then(|fence| fence.of_before(to_kask, to_redis, listed));
         let intents =
             members().filter(|(_, score)| *score != b"inf").map(|((token, key), _)| (token, own_key(key))).collect();
         let (oldest, now) = (reply.text(4)?.parse::<f64>().ok(), reply.number(5)?);
@@ -117,9 +133,10 @@ impl Outbox {
             witness.saw(&reply.life, writes);
         }
         Ok(ShardLook {
-            fence: Fence::parse(reply.text(0)?).ok(),
-            to_kask: reply.int(1)?.max(0) as u64,
-            to_redis: reply.int(2)?.max(0) as u64,
+            fence,
+            to_kask,
+            to_redis,
+            of_before,
             damaged: reply.int(3)?.max(0) as u64,
             oldest_ms: oldest.map(|stamp| now.saturating_sub(stamp as u64)),
             keys,

@@ -1,6 +1,6 @@
 //! The record of a stash's phase, as it is kept and as the history tells it. Pure; [`super::file`] keeps it on a disk.
 
-use super::{Phase, guard::Guard};
+use super::{Phase, ahead::Ahead, guard::Guard};
 use serde::{Deserialize, Serialize};
 
 /// Whether the move to the phase is over.
@@ -19,6 +19,9 @@ pub enum State {
 pub struct PhaseRecord {
     pub stash: String,
     pub phase: Phase,
+    /// Keys that are one phase ahead; none: no key is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Ahead>,
     /// The phase before; none: the first one, or one learned from a fence.
     #[serde(default)]
     pub from: Option<Phase>,
@@ -119,6 +122,7 @@ pub(crate) fn sample(phase: Phase, version: u64) -> PhaseRecord {
     PhaseRecord {
         stash: "echoseen".into(),
         phase,
+        ahead: None,
         from: None,
         version,
         state: State::Settled,
@@ -148,7 +152,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_skipped() {
         let mut newer = serde_json::to_value(sample(Phase::KaskFirst, 3)).unwrap();
-        newer["ahead"] = "everything".into();
+        newer["behind"] = "everything".into();
         assert!(serde_json::from_value::<PhaseRecord>(newer).is_err(), "a newer decant means something by it");
     }
 

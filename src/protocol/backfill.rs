@@ -4,7 +4,7 @@
 //! leaves no intent, unless its request may still be applied: then the reaper finishes it.
 
 use super::{
-    Site, World,
+    Belief, Site, World,
     copy::{Copier, Ended},
     site::Own,
     world::{
@@ -77,8 +77,8 @@ pub async fn look_many<W: World>(site: &Site<W>, keys: &[Key]) -> Vec<Looked> {
     if !copies_in(belief.phase()) {
         return vec![Looked::Failed(Trouble::Phase(belief.phase())); keys.len()];
     }
-    let until = site.world.now() + site.settings.budget;
-    let seen = site.world.read_many(keys, &belief.text, until).await;
+    let (copied, until) = (copied_in(&belief, keys), site.world.now() + site.settings.budget);
+    let seen = site.world.read_many(&copied, &belief.text, until).await;
     let looked = |seen| match seen {
         Ok(Seen { record: Some(Record { newest: Newest::Delete, .. }), .. }) => Looked::Nothing,
         Ok(Seen { doubtful: true, .. }) => Looked::Failed(Trouble::of_before()),
@@ -87,7 +87,20 @@ pub async fn look_many<W: World>(site: &Site<W>, keys: &[Key]) -> Vec<Looked> {
         Ok(Seen { value: Stored::Untranscodable(reason), .. }) => Looked::Untranscodable(reason),
         Err(refusal) => Looked::Failed(trouble(site, refusal)),
     };
-    seen.into_iter().map(looked).collect()
+    let looks = seen.into_iter().map(looked);
+    place(&belief, keys, looks, || Looked::Nothing)
+}
+
+/// Of a key that is ahead, in `redis-standby`, Kask decides: Redis has nothing that is to be copied.
+fn copied_in(belief: &Belief, keys: &[Key]) -> Vec<Key> {
+    keys.iter().filter(|key| copies_in(belief.phase_of(key))).cloned().collect()
+}
+
+/// What came of the keys of [`copied_in`], among all keys.
+fn place<T>(belief: &Belief, keys: &[Key], copied: impl IntoIterator<Item = T>, other: impl Fn() -> T) -> Vec<T> {
+    let mut copied = copied.into_iter();
+    let of = |key| if copies_in(belief.phase_of(key)) { copied.next() } else { None };
+    keys.iter().map(of).map(|one| one.unwrap_or_else(&other)).collect()
 }
 
 /// Whether Kask holds this value already. It may be written again right after; that is its writer's business.
@@ -109,14 +122,15 @@ pub async fn copy_many<W: World>(site: &Site<W>, keys: &[Key]) -> Vec<Moved> {
         return vec![Moved::Failed(Trouble::Phase(belief.phase())); keys.len()];
     }
     let deadline = site.world.now() + site.settings.copy_window;
-    let takes: Vec<(Key, Token)> = keys.iter().map(|key| (key.clone(), site.world.token())).collect();
-    let owns: Vec<Own<'_, W>> = keys.iter().map(|key| site.own(key)).collect();
+    let takes: Vec<(Key, Token)> = copied_in(&belief, keys).into_iter().map(|key| (key, site.world.token())).collect();
+    let owns: Vec<Own<'_, W>> = takes.iter().map(|(key, _)| site.own(key)).collect();
     let taken = site.world.take_many(&takes, &belief.text, deadline).await;
     let copiers = takes.iter().map(|(key, intent)| Copier { site, key, intent: *intent, deadline, by: By::Backfill });
     let copiers: Vec<Copier<'_, W>> = copiers.collect();
     let copies = copiers.iter().zip(taken).map(|(copier, taken)| send(copier, taken));
     let sent = join_all(copies).await;
-    settle(site, copiers, owns, sent).await
+    let moved = settle(site, copiers, owns, sent).await;
+    place(&belief, keys, moved, || Moved::Nothing)
 }
 
 /// What is left to do for a key after its copy.

@@ -1,13 +1,18 @@
 //! The fence, and what this decant believes of it.
 
-use crate::phase::Phase;
+use super::world::Direction;
+use crate::{
+    codec::key::Key,
+    phase::{Phase, ahead::Ahead},
+};
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex};
 
 /// What stands on every shard of a stash: the phase in force and who raised it.
 ///
 /// On the shard it is one line of text, compared as a whole:
-/// `decant-fence/1 <version> <phase> <stash> <shards digest> <member>`. None of the fields holds a space.
+/// `decant-fence/1 <version> <phase> <stash> <shards digest> <member>`, and where some keys are ahead `<rule>`. None of the fields holds a
+/// space. A decant that knows no such rules cannot read a fence with one, and does nothing under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// Never reused; each move takes the next.
@@ -18,6 +23,8 @@ pub struct Fence {
     pub shards: String,
     /// The decant that raised it: without a shared record, the only one that may move phases or write alone.
     pub member: String,
+    /// Keys that are one phase ahead; none: no key is.
+    pub ahead: Option<Ahead>,
 }
 
 const FENCE_TAG: &str = "decant-fence/1";
@@ -29,19 +36,69 @@ pub struct FenceUnreadable;
 
 impl Fence {
     pub fn to_text(&self) -> String {
-        format!("{FENCE_TAG} {} {} {} {} {}", self.version, self.phase.name(), self.stash, self.shards, self.member)
+        let Fence { version, phase, stash, shards, member, ahead } = self;
+        let rule = ahead.as_ref().map(|rule| format!(" {rule}")).unwrap_or_default();
+        format!("{FENCE_TAG} {version} {} {stash} {shards} {member}{rule}", phase.name())
     }
 
     pub fn parse(text: &str) -> Result<Fence, FenceUnreadable> {
         let fields: Vec<&str> = text.split(' ').collect();
-        let [FENCE_TAG, version, phase, stash, shards, member] = fields[..] else { return Err(FenceUnreadable) };
+        let [FENCE_TAG, version, phase, stash, shards, member, ref rule @ ..] = fields[..] else {
+            return Err(FenceUnreadable);
+        };
+        let ahead = match rule {
+            [] => None,
+            [rule] => Some(rule.parse().map_err(|_| FenceUnreadable)?),
+            _ => return Err(FenceUnreadable),
+        };
         Ok(Fence {
             version: version.parse().map_err(|_| FenceUnreadable)?,
             phase: phase.parse().map_err(|_| FenceUnreadable)?,
             stash: stash.to_owned(),
             shards: shards.to_owned(),
             member: member.to_owned(),
+            ahead,
         })
+    }
+
+    /// The phase that holds for this key.
+    pub fn phase_of(&self, key: &Key) -> Phase {
+        match &self.ahead {
+            Some(rule) if rule.covers(key) => self.phase.next().unwrap_or(self.phase),
+            _ => self.phase,
+        }
+    }
+
+    /// Whether this phase holds for any key.
+    pub fn has(&self, phase: Phase) -> bool {
+        self.phase == phase || self.ahead.is_some() && self.phase.next() == Some(phase)
+    }
+
+    /// The key's phase makes no such intents itself: this one is of the phase before.
+    pub fn is_of_before(&self, key: &Key, direction: Direction) -> bool {
+        is_of_before(self.phase_of(key), direction)
+    }
+
+    /// How many intents are of the phase before; none: with a rule it takes all of them to tell, and they are not `listed`.
+    pub fn of_before<'a>(
+        &self,
+        to_kask: u64,
+        to_redis: u64,
+        listed: Option<impl Iterator<Item = (&'a Key, Direction)>>,
+    ) -> Option<u64> {
+        if self.ahead.is_none() {
+            let count = |direction, open| if is_of_before(self.phase, direction) { open } else { 0 };
+            return Some(count(Direction::ToKask, to_kask) + count(Direction::ToRedis, to_redis));
+        }
+        Some(listed?.filter(|(key, direction)| self.is_of_before(key, *direction)).count() as u64)
+    }
+}
+
+fn is_of_before(phase: Phase, direction: Direction) -> bool {
+    match phase {
+        Phase::RedisOnly | Phase::KaskOnly => true,
+        Phase::DualWrite | Phase::KaskFirst => direction == Direction::ToRedis,
+        Phase::RedisStandby => direction == Direction::ToKask,
     }
 }
 
@@ -62,13 +119,18 @@ impl Belief {
         Belief { text: fence.to_text(), fence, settled, own }
     }
 
+    /// The stash's phase; a key can be ahead of it.
     pub fn phase(&self) -> Phase {
         self.fence.phase
     }
 
-    /// Kask alone counts, and nobody but this decant could change that: with Redis out of reach it goes on by itself.
-    pub fn may_be_alone(&self) -> bool {
-        self.phase() == Phase::RedisStandby && self.settled && self.own
+    pub fn phase_of(&self, key: &Key) -> Phase {
+        self.fence.phase_of(key)
+    }
+
+    /// Of this key Kask alone counts, and nobody but this decant could change that: with Redis out of reach it goes on by itself.
+    pub fn may_be_alone(&self, key: &Key) -> bool {
+        self.phase_of(key) == Phase::RedisStandby && self.settled && self.own
     }
 }
 
@@ -136,21 +198,46 @@ mod tests {
     use super::*;
 
     fn fence(version: u64) -> Fence {
-        Fence { version, phase: Phase::DualWrite, stash: "s".into(), shards: "d".into(), member: "m".into() }
+        Fence {
+            version,
+            phase: Phase::DualWrite,
+            stash: "s".into(),
+            shards: "d".into(),
+            member: "m".into(),
+            ahead: None,
+        }
     }
 
     #[test]
     fn a_fence_survives_its_text() {
-        assert_eq!(Fence::parse(&fence(7).to_text()), Ok(fence(7)));
+        let canary = Fence { ahead: Some(Ahead::matching("test wiki:*").unwrap()), ..fence(8) };
+        for fence in [fence(7), canary] {
+            assert_eq!(Fence::parse(&fence.to_text()), Ok(fence));
+        }
         for bad in [
             "",
             "decant-fence/1",
             "decant-fence/2 1 dual-write s d m",
             "decant-fence/1 x dual-write s d m",
             "decant-fence/1 1 dual s d m",
+            "decant-fence/1 1 dual-write s d m everything",
+            "decant-fence/1 1 dual-write s d m share:0.1 more",
         ] {
             assert_eq!(Fence::parse(bad), Err(FenceUnreadable), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_that_a_rule_covers_is_one_phase_ahead() {
+        let (canary, other) = (Key::from_bytes("testwiki:a"), Key::from_bytes("enwiki:a"));
+        let mut fence = Fence { ahead: Some(Ahead::matching("testwiki:*").unwrap()), ..fence(1) };
+        assert_eq!((fence.phase_of(&canary), fence.phase_of(&other)), (Phase::KaskFirst, Phase::DualWrite));
+        assert!(fence.has(Phase::DualWrite) && fence.has(Phase::KaskFirst) && !fence.has(Phase::RedisStandby));
+        fence.phase = Phase::KaskFirst;
+        assert!(fence.is_of_before(&canary, Direction::ToKask) && !fence.is_of_before(&other, Direction::ToKask));
+        assert!(!fence.is_of_before(&canary, Direction::ToRedis) && fence.is_of_before(&other, Direction::ToRedis));
+        assert!(Belief::new(fence.clone(), true, true).may_be_alone(&canary));
+        assert!(!Belief::new(fence, true, true).may_be_alone(&other));
     }
 
     #[test]

@@ -82,7 +82,7 @@ struct Reading<'a, W> {
 impl<W: World> Reading<'_, W> {
     /// Everything but the straight way through Kask is boxed: those futures are large, and most reads never need them.
     async fn once(&self, latest: bool) -> Try {
-        match self.belief.phase() {
+        match self.belief.phase_of(self.key) {
             Phase::RedisOnly | Phase::DualWrite => Box::pin(self.redis_store()).await,
             Phase::KaskFirst => match self.known {
                 Pending::No if !latest => self.kask_then_redis().await,
@@ -120,7 +120,7 @@ impl<W: World> Reading<'_, W> {
             Ok(seen) => seen,
             Err(refusal @ Refusal::Fence(_)) => return self.refused(refusal),
             // Nobody but this decant can have left `redis-standby`, and it has not: Kask is the sequencer.
-            Err(_) if self.belief.may_be_alone() => return self.kask_stands().await,
+            Err(_) if self.belief.may_be_alone(self.key) => return self.kask_stands().await,
             Err(refusal) if known == Pending::Yes => return self.refused(refusal),
             // Nobody knows whether the key is pending, and Redis cannot tell: what it was last known as counts.
             Err(_) => return self.kask_as_always().await,
@@ -143,7 +143,11 @@ impl<W: World> Reading<'_, W> {
     }
 
     async fn kask_as_always(&self) -> Try {
-        if self.belief.phase() == Phase::KaskFirst { self.kask_then_redis().await } else { self.kask_stands().await }
+        if self.belief.phase_of(self.key) == Phase::KaskFirst {
+            self.kask_then_redis().await
+        } else {
+            self.kask_stands().await
+        }
     }
 
     /// Redis evicted the newest value: Kask's counts only if it is that one.

@@ -177,7 +177,7 @@ async fn begin_once<W: World>(
     until: Millis,
 ) -> Result<Begun<W::Lone>, Refusal> {
     let world = &site.world;
-    let phase = belief.phase();
+    let phase = belief.phase_of(key);
     if phase.sequencer() == Sequencer::Kask && world.kask_is_away() {
         // At once, and before anything is left behind for a write that cannot be sent.
         return Ok(Begun::Answered(WriteAnswer::unavailable("Kask does not answer, and it decides in this phase")));
@@ -259,8 +259,9 @@ async fn add_may_go_on<W: World>(
     belief: &Belief,
     until: Millis,
 ) -> Result<Result<(), WriteAnswer>, Refusal> {
-    let standby = belief.phase() == Phase::RedisStandby;
-    let redis_knows = standby || belief.phase() == Phase::KaskFirst;
+    let phase = belief.phase_of(key);
+    let standby = phase == Phase::RedisStandby;
+    let redis_knows = standby || phase == Phase::KaskFirst;
     if redis_knows && site.pending_of(key) != Pending::No {
         let record = match site.world.read(key, &belief.text, until).await {
             Ok(seen) => seen.record.filter(|r| r.direction == Direction::ToKask),

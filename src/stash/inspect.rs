@@ -169,7 +169,7 @@ impl Stash {
         let mut inspection = Inspection {
             stash: self.name.clone(),
             key: show::bytes(key.as_bytes(), SHOWN_CHARS_MAX).0,
-            phase: self.site.belief().phase().name().to_owned(),
+            phase: self.site.belief().phase_of(key).name().to_owned(),
             shard: outbox.map(|outbox| self.shard_name(outbox.map().shard_of(key))),
             pending: self.pending_text(key).to_owned(),
             remembered_delete: record.is_some_and(|record| record.newest == "delete"),

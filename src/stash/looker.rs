@@ -44,6 +44,8 @@ pub struct Seen {
     pub sent: Instant,
     pub to_kask: u64,
     pub to_redis: u64,
+    /// Intents that are of the phase before the fence's; none: nobody knows.
+    pub of_before: Option<u64>,
     pub damaged: u64,
     pub oldest_ms: Option<u64>,
     /// The shard's fence; none: it has lost it.
@@ -136,6 +138,7 @@ impl Stash {
             sent: sent_at,
             to_kask: look.to_kask,
             to_redis: look.to_redis,
+            of_before: look.of_before,
             damaged: look.damaged,
             oldest_ms: look.oldest_ms,
             fence: look.fence.clone(),

@@ -187,6 +187,7 @@ impl Mover {
             stash: self.stash.name.clone(),
             shards: self.stash.shards_digest(),
             member: record.member.clone(),
+            ahead: record.ahead.clone(),
         }
     }
 

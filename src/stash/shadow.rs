@@ -18,7 +18,7 @@ const SHADOW_TIMEOUT_MS: u64 = 2_000;
 impl Stash {
     pub(super) fn shadow(&self, key: &Key, answered: &ReadAnswer) {
         let belief = self.site.belief();
-        let sampled = belief.phase() == Phase::DualWrite && fastrand::f64() < self.shadow_share;
+        let sampled = belief.phase_of(key) == Phase::DualWrite && fastrand::f64() < self.shadow_share;
         let ReadAnswer::Hit { body, .. } = answered else { return };
         if !sampled || self.site.pending_of(key) != Pending::No {
             return;

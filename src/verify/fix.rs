@@ -14,7 +14,7 @@ use crate::{
 /// What the key is afterwards; `class` where it still is what it was.
 pub(super) async fn fix(run: &Run, key: &Key, class: Class) -> Next {
     let site = &run.stash.site;
-    match run.compares_a_mirror() {
+    match run.compares_a_mirror(key) {
         // What came of it shows in the next look: both leave an intent where they could not finish.
         true => drop(heal(site, key, &run.belief).await),
         false => drop(copy_many(site, std::slice::from_ref(key)).await),

@@ -2,7 +2,7 @@
 
 use super::{
     class::Class,
-    report::{Asked, percent},
+    report::{Asked, LeftOut, percent},
 };
 use crate::{codec::show::rfc3339, phase::Phase, scan::Counts};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,7 @@ struct State {
     classes: BTreeMap<Class, u64>,
     waiting: u64,
     gone: u64,
+    retired: u64,
     /// Since the last look that was answered.
     kask_trouble: Option<String>,
     limited: bool,
@@ -134,6 +135,11 @@ impl Live {
         self.state().gone += 1;
     }
 
+    /// A key of which Redis is told nothing any more.
+    pub fn retired(&self) {
+        self.state().retired += 1;
+    }
+
     pub fn waits(&self, more: i64) {
         let mut state = self.state();
         state.waiting = state.waiting.saturating_add_signed(more);
@@ -157,12 +163,12 @@ impl Live {
         self.state().classes.get(&Class::Unknown).copied().unwrap_or_default()
     }
 
-    /// Keys that vanished, and what was walked past.
-    pub fn left_out(&self) -> (u64, Counts) {
+    /// Keys that were not compared, and what was walked past.
+    pub fn left_out(&self) -> LeftOut {
         let state = self.state();
         let mut counts = Counts::default();
         state.shards.iter().for_each(|on| counts += on.counts);
-        (state.gone, counts)
+        LeftOut { retired: state.retired, ..LeftOut::of(state.gone, &counts) }
     }
 
     /// The most frequent reasons why looks were not answered.
@@ -243,7 +249,7 @@ mod tests {
         assert_eq!((seen.percent.as_deref(), seen.classes["untranscodable"]), (Some("99.9999"), 1));
         live.walks_again(0);
         assert_eq!(live.seen("id", Phase::KaskFirst, 0, &Asked::default()).walked, 10);
-        assert_eq!(live.left_out().1, Counts { names: 10, ..Counts::default() });
+        assert_eq!(live.left_out(), LeftOut::default(), "a walk that begins again has left out nothing yet");
     }
 
     #[test]

@@ -118,6 +118,8 @@ impl Keys {
 pub struct LeftOut {
     /// Expired or deleted before they could be compared.
     pub gone: u64,
+    /// One phase ahead, in `kask-only`: Redis is told nothing of them any more.
+    pub retired: u64,
     /// Of MediaWiki, for seconds.
     pub locks: u64,
     /// On a shard where no client looks for them.
@@ -133,6 +135,7 @@ impl LeftOut {
     pub fn of(gone: u64, counts: &Counts) -> LeftOut {
         LeftOut {
             gone,
+            retired: 0,
             locks: counts.locks,
             misplaced: counts.misplaced,
             foreign: counts.foreign,

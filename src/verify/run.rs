@@ -9,7 +9,7 @@ use super::{
     look::Traits,
     pace::Pace,
     progress::Live,
-    report::{Asked, Difference, Keys, LeftOut, Report},
+    report::{Asked, Difference, Keys, Report},
     shard::compare_shard,
     store::Hasher,
 };
@@ -19,7 +19,7 @@ use crate::{
         show::{self, rfc3339},
     },
     outbox::Outbox,
-    phase::Sequencer,
+    phase::{Phase, Sequencer},
     protocol::Belief,
     scan::{Glob, names_on},
     stash::{Stash, inspect::hex, mover::unix_ms},
@@ -185,9 +185,14 @@ impl Run {
         self.stash.site.belief().fence.version == self.belief.fence.version
     }
 
-    /// Kask counts, and Redis is its mirror.
-    pub fn compares_a_mirror(&self) -> bool {
-        self.belief.phase().sequencer() == Sequencer::Kask
+    /// Of this key Kask counts, and Redis is its mirror.
+    pub fn compares_a_mirror(&self, key: &Key) -> bool {
+        self.belief.phase_of(key).sequencer() == Sequencer::Kask
+    }
+
+    /// Of this key, which is ahead, Redis is told nothing any more.
+    pub fn is_retired(&self, key: &Key) -> bool {
+        !self.belief.phase_of(key).uses_redis()
     }
 
     /// Why the run will not be complete; it goes on.
@@ -281,7 +286,9 @@ impl Run {
                 self.belief.fence.version
             ));
         }
-        if let Some(why) = self.stash.site.world.alone.why_unclean().filter(|_| self.compares_a_mirror()) {
+        if let Some(why) =
+            self.stash.site.world.alone.why_unclean().filter(|_| self.belief.fence.has(Phase::RedisStandby))
+        {
             self.lacks(why);
         }
         let keys = Keys::of(&counts);
@@ -289,7 +296,6 @@ impl Run {
             let most = self.live.troubles().into_iter().next().map(|why| format!(": {why}")).unwrap_or_default();
             self.lacks(format!("{} keys could not be asked for{most}", keys.unknown));
         }
-        let (gone, left_out) = self.live.left_out();
         let ended_unix_ms = unix_ms();
         let report = Report {
             id: self.id.clone(),
@@ -302,7 +308,7 @@ impl Run {
             ended_unix_ms,
             asked: self.asked.clone(),
             keys,
-            left_out: LeftOut::of(gone, &left_out),
+            left_out: self.live.left_out(),
             complete: false,
             incomplete: self.lacks.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             arrived: false,
@@ -323,10 +329,10 @@ impl Run {
     }
 
     /// What is to be done about a verdict that a write or a look explains.
-    pub fn is_to_be_fixed(&self, next: &Next) -> Option<Class> {
+    pub fn is_to_be_fixed(&self, key: &Key, next: &Next) -> Option<Class> {
         match next {
             // What only the mirror has may be the last copy of what was never brought to Kask: it is told, and left alone.
-            Next::Done(Class::Missing) if self.compares_a_mirror() => None,
+            Next::Done(Class::Missing) if self.compares_a_mirror(key) => None,
             Next::Done(class) if self.asked.fix && class.is_to_be_fixed() => Some(*class),
             _ => None,
         }

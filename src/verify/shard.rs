@@ -63,6 +63,7 @@ pub(super) async fn compare_shard(
             () = sleep(Duration::from_millis(next_due)), if room && next_due < u64::MAX => {}
             key = fed.recv(), if room && more && waiting.len() < WAITING_MAX => match key {
                 None => more = false,
+                Some(key) if run.is_retired(&key) => run.live.retired(),
                 Some(key) => match run.unstorable(&key) {
                     Some(why) => run.settle(shard, &key, Class::Unstorable(why), Traits::default(), &verdicts).await,
                     None => {
@@ -102,7 +103,7 @@ async fn look_at(run: Arc<Run>, key: Key, mut case: Case) -> Looked {
     let waited = run.pace.turn().await;
     run.live.limited(waited);
     let (mut next, traits) = look_once(&run, &key, &mut case).await;
-    if let Some(class) = run.is_to_be_fixed(&next) {
+    if let Some(class) = run.is_to_be_fixed(&key, &next) {
         next = fix(&run, &key, class).await;
     }
     Looked { key, case, next, traits }

@@ -12,7 +12,7 @@ use decant::{
     codec::{envelope::Serialization, key::Key, transcode::Transcoder},
     config::Distribution,
     outbox::{Accepted, Outbox, OutboxSettings, Raised},
-    phase::Phase,
+    phase::{Phase, ahead::Ahead},
     protocol::{
         Fence, Rules,
         pending::Look,
@@ -279,6 +279,10 @@ impl Pair {
         let Look::Keys(_) = &keys else { panic!("the bound is higher than that") };
         assert_eq!(look.fence, fence);
         assert_eq!(look.keys, keys);
+        let of_before = |fence: &Fence| {
+            self.model.open().filter(|(key, direction)| fence.is_of_before(key, *direction)).count() as u64
+        };
+        assert_eq!(look.of_before, look.fence.as_ref().map(of_before));
         assert_eq!((look.writes, look.suspect.is_some()), (self.model.writes(), self.model.life.suspect));
         assert_eq!(look.quiet_ms > 0, self.now < self.model.life.quiet);
         assert_eq!(look.must_compare, !self.accepted() || self.model.writes() < seen, "seen {seen}");
@@ -305,7 +309,10 @@ impl Pair {
         }
         let version = (self.fences.len() as u64).saturating_sub(self.random.u64(..2)) + 1;
         let phase = *self.random.choice(&Phase::ALL).unwrap();
-        let fence = Fence { version, phase, ..self.fences[0].clone() };
+        // Of these keys the first covers one, the second some.
+        let rules = [None, Some(Ahead::matching("*2").unwrap()), Some("share:0.5".parse().unwrap())];
+        let ahead = rules[self.random.usize(..3)].clone().filter(|_| phase.next().is_some());
+        let fence = Fence { version, phase, ahead, ..self.fences[0].clone() };
         // Once in a while by the member whose lease is long: a mark then waits for what may still arrive.
         let member = &self.members[self.random.usize(..2)];
         let raised = member.lua.raise(0, &fence, soon()).await;
@@ -429,6 +436,7 @@ async fn the_scripts_do_what_the_model_does() {
         stash: "stash".into(),
         shards: "digest".into(),
         member: "m".into(),
+        ahead: None,
     };
     assert_eq!(members[0].lua.fence(0, soon()).await.unwrap(), None);
     assert_eq!(members[0].lua.raise(0, &first, soon()).await.unwrap(), Raised::Done);
@@ -479,8 +487,14 @@ async fn nothing_younger_than_the_lease_is_claimed() {
     let redis = RedisServer::start();
     let (young, expired) = (outbox(&redis, 3_600_000), outbox(&redis, 0));
     let until = Instant::now() + Duration::from_secs(5);
-    let fence =
-        Fence { version: 1, phase: Phase::KaskFirst, stash: "stash".into(), shards: "d".into(), member: "m".into() };
+    let fence = Fence {
+        version: 1,
+        phase: Phase::KaskFirst,
+        stash: "stash".into(),
+        shards: "d".into(),
+        member: "m".into(),
+        ahead: None,
+    };
     for outbox in [&young, &expired] {
         assert!(outbox.shards()[0].wait_up(until).await);
     }
@@ -502,8 +516,14 @@ async fn a_full_redis_does_a_script_whole_or_not_at_all() {
     let outbox = outbox(&redis, 0);
     let until = Instant::now() + Duration::from_secs(5);
     assert!(outbox.shards()[0].wait_up(until).await);
-    let fence =
-        Fence { version: 1, phase: Phase::KaskFirst, stash: "stash".into(), shards: "d".into(), member: "m".into() };
+    let fence = Fence {
+        version: 1,
+        phase: Phase::KaskFirst,
+        stash: "stash".into(),
+        shards: "d".into(),
+        member: "m".into(),
+        ahead: None,
+    };
     outbox.raise(0, &fence, until).await.unwrap();
     let (text, key, other) = (fence.to_text(), Key::from_bytes("k"), Key::from_bytes("l"));
     let value = Content::Body(Bytes::from_static(b"JSON..1"));

@@ -13,12 +13,15 @@ local count = redis.call('INCR', KEYS[2])
 -- Until then what was begun under the fence before can arrive in Kask.
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[3], 'moved', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])))
-local function phase_of(text) return text and string.match(text, '^decant%-fence/1 %d+ (%S+) ') end
-local before, to = phase_of(fence), phase_of(ARGV[1])
+-- A seventh word is a rule: keys that are one phase ahead. Whether the phase holds for all keys, or, as the one after `earlier`, for some.
+local function has(text, phase, earlier)
+  local stands, rule = string.match(text or '', '^decant%-fence/1 %d+ (%S+) %S+ %S+ %S+(.*)$')
+  return stands == phase or stands == earlier and rule ~= ''
+end
 -- Redis is written first again: a mirror that lost writes is none any more.
-if to ~= 'redis-standby' and to ~= 'kask-only' then redis.call('HDEL', KEYS[3], 'mirror') end
+if not has(ARGV[1], 'redis-standby', 'kask-first') and not has(ARGV[1], 'kask-only') then redis.call('HDEL', KEYS[3], 'mirror') end
 -- From here on what Redis evicts would be missing on the way back: see evicted.lua.
-if to == 'kask-first' and before ~= 'redis-standby' then
+if has(ARGV[1], 'kask-first', 'dual-write') and not has(fence, 'kask-first', 'dual-write') and not has(fence, 'redis-standby') then
   local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)') or '0'
   redis.call('HSET', KEYS[3], 'evicted', '0', 'evicted_life', ARGV[4], 'evicted_seen', evicted)
 end

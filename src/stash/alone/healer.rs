@@ -97,7 +97,9 @@ impl Alone {
                 tracing::error!(stash = self.shared.stash, trouble, "the mirror is unclean and will not be healed");
                 standing.give_up(trouble);
             }
-            belief.phase().sequencer() == Sequencer::Redis && standing.version < now
+            !belief.fence.has(Phase::RedisStandby)
+                && belief.phase().sequencer() == Sequencer::Redis
+                && standing.version < now
         };
         if set_aside {
             let (done, finished) = oneshot::channel();
@@ -123,7 +125,7 @@ impl Stash {
         let belief = self.site.belief();
         let alone = &self.site.world.alone;
         alone.compare(&belief).await;
-        if belief.phase() != Phase::RedisStandby {
+        if !belief.fence.has(Phase::RedisStandby) {
             return false;
         }
         if alone.finish().await {

@@ -28,7 +28,7 @@ fn on_disk(dir: &Path) -> journal::Contents {
 }
 
 fn belief(phase: Phase, version: u64) -> Belief {
-    let fence = Fence { version, phase, stash: STASH.into(), shards: "d".into(), member: "m".into() };
+    let fence = Fence { version, phase, stash: STASH.into(), shards: "d".into(), member: "m".into(), ahead: None };
     Belief::new(fence, true, true)
 }
 

@@ -110,6 +110,7 @@ impl Mover {
         PhaseRecord {
             stash: record.stash.clone(),
             phase: request.to,
+            ahead: None,
             from: Some(record.phase),
             version: record.version + 1,
             state: State::Moving,

@@ -69,6 +69,7 @@ impl Mover {
     fn learned(&self, record: &PhaseRecord, fence: &Fence) -> PhaseRecord {
         PhaseRecord {
             phase: fence.phase,
+            ahead: fence.ahead.clone(),
             from: Some(record.phase).filter(|_| fence.version == record.version + 1),
             version: fence.version,
             state: if fence.member == self.member { State::Moving } else { State::Settled },
@@ -133,7 +134,7 @@ impl Mover {
         let looks: Vec<Option<Seen>> = self.stash.views.iter().map(ShardView::last).collect();
         let raised = looks.iter().all(|look| look.as_ref().is_some_and(|seen| seen.fence.as_ref() == Some(&fence)));
         self.raised_for_long_enough(raised, record.version)
-            && looks.iter().flatten().all(|seen| seen.quiet_ms == 0 && intents_of_others(record.phase, seen) == 0)
+            && looks.iter().flatten().all(|seen| seen.quiet_ms == 0 && seen.of_before == Some(0))
     }
 
     /// No decant's fresh look is from before the fence was raised everywhere. Without this pause two quick moves could let a decant that
@@ -149,14 +150,5 @@ impl Mover {
                 false
             }
         }
-    }
-}
-
-/// Intents that a phase does not make itself: they are of the phase before.
-fn intents_of_others(phase: Phase, seen: &Seen) -> u64 {
-    match phase {
-        Phase::RedisOnly | Phase::KaskOnly => seen.to_kask + seen.to_redis,
-        Phase::DualWrite | Phase::KaskFirst => seen.to_redis,
-        Phase::RedisStandby => seen.to_kask,
     }
 }

@@ -58,6 +58,7 @@ impl Mover {
         PhaseRecord {
             stash: self.stash.name.clone(),
             phase: self.first_phase,
+            ahead: None,
             from: None,
             version: 1,
             state: State::Moving,
@@ -80,6 +81,7 @@ impl Mover {
         }
         Ok(PhaseRecord {
             phase: fence.phase,
+            ahead: fence.ahead.clone(),
             version: fence.version,
             reason: LEARNED.into(),
             by: fence.member.clone(),

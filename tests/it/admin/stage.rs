@@ -151,10 +151,17 @@ fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskT
     let shard = Arc::new(Shard::new("main", url, "echoseen"));
     let outbox = Arc::new(Outbox::new(vec![shard], map, "echoseen", transcoder, settings));
     let metrics = Arc::new(StashMetrics::new("echoseen"));
-    let unconfirmed =
-        Fence { version: 0, phase: options.phase, stash: "echoseen".into(), shards: digest, member: "nobody".into() };
+    let unconfirmed = Fence {
+        version: 0,
+        phase: options.phase,
+        stash: "echoseen".into(),
+        shards: digest,
+        member: "nobody".into(),
+        ahead: None,
+    };
     let parts = StashParts {
         tiers: Tiers {
+            room: decant::http::Room::new(0, 1024 * 1024),
             outbox: Some(outbox),
             kask: Arc::new(KaskTier::new(kask, Duration::from_millis(1200), "echoseen").unwrap()),
             alone: Arc::new(Alone::open(state, "echoseen", metrics.mirror_unclean.clone()).unwrap()),

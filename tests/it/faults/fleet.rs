@@ -10,6 +10,7 @@ use super::{
     report::Report,
     stage::{FLEET, Make, Stage, Tier},
     storm::Fault,
+    values,
 };
 use crate::whole::wait_until;
 use serde_json::{Value as Json, json};
@@ -36,7 +37,7 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
     let seed = fastrand::u64(..);
     println!("the clients' seed is {seed}");
     let mut seeds = fastrand::Rng::with_seed(seed);
-    let mut bench = Bench::with(Make { fleet: true, ..Make::for_storms(decant) }, quiet_within);
+    let mut bench = Bench::of(Make { fleet: true, ..Make::for_storms(decant) }, values::KEYS, quiet_within);
     let mut report = Report { stages: 1, ..Report::default() };
     let mut refused = 0;
     type Part = fn(&mut Walk<'_>);
@@ -76,7 +77,7 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
             walk.under_load(seeds.u64(..), busy);
             idle(&mut walk);
             refused += walk.refused;
-            Work { ops: walk.ops, faults: walk.faults }
+            Work { ops: walk.ops, faults: walk.faults, ..Work::default() }
         });
         if !report.violations.is_empty() {
             break;

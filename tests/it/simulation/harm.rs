@@ -102,8 +102,8 @@ impl Schedule {
 
     fn harm_tiers(&mut self, decant: usize) {
         let sim = &mut *self.sim.lock().unwrap();
-        let phase = self.mover.fence().phase;
         let key = &self.keys[self.rng.usize(0..self.keys.len())];
+        let phase = self.mover.fence().phase_of(key);
         if sim.cut[decant] && self.rng.u32(0..4) == 0 {
             sim.cut[decant] = false;
             sim.say(|| format!("d{decant} reaches the shard again"));

@@ -2,13 +2,13 @@
 //! intent of another direction is left. And what the tiers must hold in the phase that they end in.
 
 use super::{
-    scheduler::{Decant, Schedule, fence, member},
+    scheduler::{Decant, Schedule, fence},
     world::Sim,
 };
 use bytes::Bytes;
 use decant::{
     codec::key::Key,
-    phase::Phase,
+    phase::{Phase, ahead::Ahead},
     protocol::{
         Belief, Fence, Safeguard,
         world::{Direction, Millis, Newest, Stored},
@@ -16,12 +16,21 @@ use decant::{
 };
 use std::collections::BTreeMap;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The phase and the keys ahead of it that a move leads to, and the step that keys take by it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Step {
+    phase: Phase,
+    ahead: Option<Ahead>,
+    /// From, to.
+    keys: (Phase, Phase),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum State {
     Settled,
     /// Every decant below `next` has promised not to write alone.
     Promising {
-        to: Phase,
+        to: Step,
         next: usize,
     },
     Raised,
@@ -106,13 +115,18 @@ impl Mover {
         })
     }
 
-    fn guards(&self, to: Phase, keys: &[Key], sim: &Sim, alone: bool) -> bool {
+    fn guards(&self, step: &Step, keys: &[Key], sim: &Sim, alone: bool) -> bool {
         let promised = sim.rules.holds(Safeguard::Members);
-        let forward = to > self.phase() || to == Phase::DualWrite;
-        match (self.phase(), to) {
+        let (from, to) = step.keys;
+        let forward = to > from || to == Phase::DualWrite;
+        // What was written alone is healed under the version it was written under.
+        let mirrors = self.fence.has(Phase::RedisStandby) && step.phase != Phase::KaskOnly;
+        let other_rule = step.ahead != self.fence.ahead && mirrors;
+        match (from, to) {
             _ if !sim.is_any_connected() => false,
             _ if forward && !sim.is_trusted() => false,
-            (Phase::RedisStandby, _) if alone && promised => false,
+            _ if self.fence.has(Phase::RedisStandby) && alone && promised => false,
+            _ if other_rule && (sim.unclean() || !sim.is_trusted()) => false,
             (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean() && sim.is_trusted(),
             (Phase::KaskFirst, Phase::RedisStandby) => self.backfilled(keys, sim),
             (Phase::KaskFirst, Phase::DualWrite) => !self.evicted,
@@ -125,13 +139,18 @@ impl Mover {
     }
 
     /// The operator's part of a step.
-    fn prepare(&mut self, to: Phase, keys: &[Key], sim: &mut Sim) {
-        match (self.phase(), to) {
+    fn prepare(&mut self, step: &Step, keys: &[Key], sim: &mut Sim) {
+        match step.keys {
             (Phase::RedisOnly, Phase::DualWrite) => {
-                sim.kask.wipe();
-                sim.log.wiped();
-                self.uncopied.clear();
-                for key in keys {
+                // With keys ahead it was emptied for them, and no write of the others has reached it since.
+                if self.fence.ahead.is_none() {
+                    sim.kask.wipe();
+                    sim.log.wiped();
+                    self.uncopied.clear();
+                }
+                let fence = self.fence.clone();
+                for key in keys.iter().filter(|key| fence.phase_of(key) == Phase::RedisOnly) {
+                    self.uncopied.remove(key);
                     if let Stored::Body(body) = sim.shard.value(key) {
                         self.uncopied(key, &body);
                     }
@@ -143,12 +162,8 @@ impl Mover {
     }
 
     fn no_other_direction(&self, sim: &Sim) -> bool {
-        let (to_kask, to_redis) = (sim.shard.open(Direction::ToKask), sim.shard.open(Direction::ToRedis));
-        match self.phase() {
-            Phase::RedisOnly | Phase::KaskOnly => to_kask + to_redis == 0,
-            Phase::DualWrite | Phase::KaskFirst => to_redis == 0,
-            Phase::RedisStandby => to_kask == 0,
-        }
+        let count = |wanted| sim.shard.open().filter(|(_, direction)| *direction == wanted).count() as u64;
+        self.fence.of_before(count(Direction::ToKask), count(Direction::ToRedis), Some(sim.shard.open())) == Some(0)
     }
 
     /// Everything is quiet: what a reader of this phase is given must be right, and the tiers agree as far as it promises.
@@ -161,7 +176,7 @@ impl Mover {
             let kask = sim.kask.get(key).cloned();
             let lost = redis.is_none() && sim.log.was_evicted(key);
             let forgotten = sim.shard.life.suspect && !sim.log.was_written_since_a_loss(key);
-            match self.phase() {
+            match self.fence.phase_of(key) {
                 // Kask is stale there, and is emptied before it is read again.
                 Phase::RedisOnly => sim.log.check_final(key, "Redis", &redis),
                 Phase::DualWrite | Phase::KaskFirst => {
@@ -189,7 +204,7 @@ impl Schedule {
     /// The mover's next step; `begin`: it may begin another move.
     pub fn move_on(&mut self, begin: bool) {
         self.raise_again();
-        match self.mover.state {
+        match self.mover.state.clone() {
             State::Settled if begin && self.mover.moves_left > 0 => self.begin_move(),
             State::Settled => {}
             State::Promising { to, next } => self.promise(to, next),
@@ -208,28 +223,62 @@ impl Schedule {
     }
 
     fn begin_move(&mut self) {
-        let to: Vec<Phase> = self.mix.route.iter().copied().filter(|to| self.mover.phase().is_step_to(*to)).collect();
-        if to.is_empty() {
+        let steps = self.steps();
+        if steps.is_empty() {
             self.mover.moves_left = 0;
             return;
         }
         self.mover.moves_left -= 1;
-        let to = to[self.rng.usize(0..to.len())];
-        let asks = self.mover.phase() == Phase::RedisStandby && self.sim().rules.holds(Safeguard::Members);
+        let step = steps[self.rng.usize(0..steps.len())].clone();
+        let asks = self.mover.fence.has(Phase::RedisStandby) && self.sim().rules.holds(Safeguard::Members);
         if asks {
-            self.sim().say(|| format!("the mover asks for promises, to go to {to}"));
-            self.mover.state = State::Promising { to, next: 0 };
+            self.sim().say(|| format!("the mover asks for promises, to go to {step:?}"));
+            self.mover.state = State::Promising { to: step, next: 0 };
         } else {
-            self.raise(to);
+            self.raise(step);
         }
     }
 
-    fn promise(&mut self, to: Phase, next: usize) {
+    /// What can come next: a phase beside this one, some keys ahead, or none ahead any more. While some are, the stash can only follow them.
+    fn steps(&mut self) -> Vec<Step> {
+        let (phase, ahead) = (self.mover.phase(), self.mover.fence.ahead.clone());
+        let route = self.mix.route;
+        let next = phase.next().filter(|next| route.contains(next));
+        let to = |phase, ahead, keys| Step { phase, ahead, keys };
+        let Some(rule) = ahead else {
+            let mut steps: Vec<Step> = route
+                .iter()
+                .filter(|to| phase.is_step_to(**to))
+                .map(|beside| to(*beside, None, (phase, *beside)))
+                .collect();
+            if let Some(next) = next.filter(|_| self.rng.u32(0..100) < self.mix.ahead_percent) {
+                steps.push(to(phase, Some(self.any_rule()), (phase, next)));
+            }
+            return steps;
+        };
+        let Some(next) = next else { return Vec::new() };
+        let mut steps = vec![to(next, None, (phase, next)), to(phase, None, (next, phase))];
+        let other = self.any_rule();
+        if other != rule && other.widens(&rule) {
+            steps.push(to(phase, Some(other), (phase, next)));
+        }
+        steps
+    }
+
+    /// One that covers one of the keys, or, of these keys, none or all.
+    fn any_rule(&mut self) -> Ahead {
+        match self.rng.u32(0..4) {
+            0 | 1 => Ahead::matching(["a", "b"][self.rng.usize(0..2)]).unwrap(),
+            share => Ahead::Share(["0.1", "0.9"][share as usize - 2].parse().unwrap()),
+        }
+    }
+
+    fn promise(&mut self, to: Step, next: usize) {
         let Some(decant) = self.decants.get(next) else { return self.raise(to) };
         // A decant that ended writes nothing; started again, it reads a record that is no longer settled.
         if decant.alive {
             if self.sim().cut[next] {
-                return self.refuse(to);
+                return self.refuse(&to);
             }
             let belief = decant.site.belief();
             decant.site.beliefs.set(Belief::new(belief.fence.clone(), false, belief.own));
@@ -237,31 +286,32 @@ impl Schedule {
         self.mover.state = State::Promising { to, next: next + 1 };
     }
 
-    fn refuse(&mut self, to: Phase) {
-        self.sim().say(|| format!("the move to {to} is refused"));
+    fn refuse(&mut self, to: &Step) {
+        self.sim().say(|| format!("the move to {to:?} is refused"));
         self.mover.state = State::Settled;
         self.mover.confirm(&self.decants);
     }
 
-    fn raise(&mut self, to: Phase) {
+    fn raise(&mut self, to: Step) {
         let alone = self.alone_under_way();
         let owner = self.rng.usize(0..self.decants.len());
-        let fence: Fence = fence(self.mover.fence().version + 1, to, owner);
+        let mut fence: Fence = fence(self.mover.fence().version + 1, to.phase, owner);
+        fence.ahead = to.ahead.clone();
         let allowed = {
             let sim = &mut *self.sim.lock().unwrap();
-            let allowed = self.mover.guards(to, &self.keys, sim, alone);
+            let allowed = self.mover.guards(&to, &self.keys, sim, alone);
             if allowed {
-                self.mover.prepare(to, &self.keys, sim);
+                self.mover.prepare(&to, &self.keys, sim);
                 let (lease, now) = (sim.lease, sim.now);
                 assert!(sim.shard.raise(&fence, lease, now));
-                sim.say(|| format!("the fence is raised: {to}, version {}, named {}", fence.version, member(owner)));
+                sim.say(|| format!("the fence is raised: {}", fence.to_text()));
             }
             allowed
         };
         if !allowed {
-            return self.refuse(to);
+            return self.refuse(&to);
         }
-        if to <= Phase::DualWrite {
+        if fence.phase <= Phase::DualWrite && !fence.has(Phase::KaskFirst) {
             self.mover.evicted = false;
         }
         self.mover.fence = fence;

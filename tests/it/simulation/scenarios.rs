@@ -14,6 +14,8 @@ pub struct Mix {
     /// At most so many moves, through these phases only.
     pub moves: u32,
     pub route: &'static [Phase],
+    /// How probable it is that some keys can be sent ahead, where a move begins, in percent.
+    pub ahead_percent: u32,
     /// A move settles only when every fresh look was sent after its fence was raised.
     pub pause: bool,
     pub decants: Range<usize>,
@@ -40,6 +42,7 @@ const EVERYTHING: Mix = Mix {
     starts: &Phase::ALL,
     moves: 4,
     route: &Phase::ALL,
+    ahead_percent: 50,
     pause: true,
     decants: 2..4,
     keys: 1..3,

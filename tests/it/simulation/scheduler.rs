@@ -386,7 +386,7 @@ fn first_fence(phase: Phase) -> Fence {
 }
 
 pub fn fence(version: u64, phase: Phase, owner: usize) -> Fence {
-    Fence { version, phase, stash: "s".into(), shards: "x".into(), member: member(owner) }
+    Fence { version, phase, stash: "s".into(), shards: "x".into(), member: member(owner), ahead: None }
 }
 
 pub fn member(decant: usize) -> String {

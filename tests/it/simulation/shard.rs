@@ -443,10 +443,12 @@ impl Shard {
         self.entries.get(key).map(|entry| entry.intents.clone()).unwrap_or_default()
     }
 
-    /// How many intents are open, of which direction.
-    pub fn open(&self, direction: Direction) -> usize {
-        let of = |entry: &&Entry| entry.kept.is_some_and(|kept| kept.record.direction == direction);
-        self.entries.values().filter(of).map(|entry| entry.intents.len()).sum()
+    /// The open intents, each with its key and its direction.
+    pub fn open(&self) -> impl Iterator<Item = (&Key, Direction)> {
+        self.entries
+            .iter()
+            .filter_map(|(key, entry)| Some((key, entry.kept?.record.direction, entry.intents.len())))
+            .flat_map(|(key, direction, intents)| std::iter::repeat_n((key, direction), intents))
     }
 }
 

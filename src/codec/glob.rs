@@ -1,6 +1,7 @@
 //! Redis's glob patterns, matched here: as `SCAN … MATCH` does it, on the key as clients know it. Pure.
 //!
-//! Matching here and not in Redis lets a walk count what it passes by, and leaves Redis less to do.
+//! Matching here and not in Redis lets a walk count what it passes by, and leaves Redis less to do; and a rule of a fence means the same
+//! keys to every decant.
 
 /// The longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1_024;
