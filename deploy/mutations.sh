@@ -5,7 +5,7 @@
 #   deploy/mutations.sh                      all of them: a few minutes, most of it the first build
 #   deploy/mutations.sh no-fence no-token    these
 #
-# It needs a Redis server on PATH and uses no port and no service of the machine's own.
+# It needs a Redis server and an etcd on PATH and uses no port and no service of the machine's own.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
@@ -24,6 +24,7 @@ export DECANT_MUTATIONS
 
 need_build_tools
 need_redis_server
+need_etcd
 install_missing
 need_cargo
 

@@ -214,6 +214,15 @@ fn of_fleet(fleet: &FleetFigures, list: &mut Vec<Attention>) {
         };
         list.push(warn(format!("{} is {}, at version {}", member.name, member.standing, member.version), todo));
     }
+    // Of this decant's own tiers more is told elsewhere.
+    for member in fleet.members.iter().filter(|member| !member.here) {
+        let shards = member.shards_away.iter().map(|shard| format!("Redis {shard}"));
+        let away: Vec<String> = shards.chain(member.kask_away.then(|| "Kask".to_owned())).collect();
+        if !away.is_empty() {
+            let todo = "the guards of a move count it: see the status of that decant";
+            list.push(warn(format!("{} cannot reach {}", member.name, away.join(", ")), todo));
+        }
+    }
 }
 
 fn of_kask(figures: &StashFigures, phase: Option<Phase>, list: &mut Vec<Attention>) {

@@ -134,6 +134,9 @@ pub fn start(mover: &Arc<Mover>, backfill: &Arc<Backfill>, background: &Cancella
     let (counted, stop) = (stash.clone(), background.clone());
     let count = move || counted.clone().watch_traffic(stop.clone());
     tokio::spawn(keep_up("traffic", stash.name.clone(), background.clone(), count));
+    let (looking, stop) = (mover.clone(), background.clone());
+    let look = move || looking.clone().count_members(stop.clone());
+    tokio::spawn(keep_up("fleet", stash.name.clone(), background.clone(), look));
     let (copying, stop) = (backfill.clone(), background.clone());
     let copy = move || copying.clone().run(stop.clone());
     // Waited for when decant ends, so that its last checkpoint is written.

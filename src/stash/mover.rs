@@ -8,6 +8,7 @@ mod begin;
 mod drive;
 mod figures;
 mod fleet;
+mod gauges;
 mod joint;
 mod propose;
 mod request;

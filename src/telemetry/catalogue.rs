@@ -60,6 +60,16 @@ pub const METRICS: &[Metric] = &[
         ..gauge("decant_phase_since_timestamp_seconds", STASH, "When the last move began, in seconds since 1970.")
     },
     gauge("decant_move_under_way", STASH, "1 from the beginning of a move until it has settled."),
+    gauge(
+        "decant_fleet_members",
+        &["stash", "standing"],
+        "Decants of the fleet, as this one knows them: follows, behind or silent; with fleet.store = \"file\" the others are seen.",
+    ),
+    gauge(
+        "decant_record_confirmed",
+        STASH,
+        "1 while the phase record is known to be the one in force; 0 while starting, or with etcd out of reach.",
+    ),
     gauge("decant_keys_pending", STASH, "Keys that are read with care because their tiers may differ."),
     counter("decant_writes_waited_total", STASH, "Writes that waited for a key in transit during a move."),
     gauge("decant_shard_up", &["stash", "shard"], "1 while this Redis answers."),
@@ -178,6 +188,7 @@ mod tests {
             "rustc",
             "served_by",
             "shard",
+            "standing",
             "stash",
             "state",
             "tier",

@@ -3,6 +3,8 @@
 pub mod browser;
 
 use crate::{
+    etcd_server::EtcdServer,
+    fleet::tables,
     redis_server::RedisServer,
     whole::{Kask, Setup, Whole, redis_set, wait_until},
 };
@@ -228,6 +230,29 @@ fn troubles_are_told() {
     whole.kill_9();
     browser.wait_text("#lost", "decant does not answer: what is shown here is old.");
     browser.wait_text("#link", "no answer");
+}
+
+/// Of a fleet every decant is there, with its standing; a silent one is named, and so is an etcd that is away.
+#[test]
+fn a_fleet_is_shown_decant_by_decant() {
+    let (mut etcd, redis, kask) = (EtcdServer::start(), RedisServer::start(), Kask::start());
+    let setup = Setup { tables: tables(&etcd.url()), ..Setup::new(&redis, "dual-write").with_kask(&kask) };
+    let (whole, mut other) = (Whole::start(&setup), Whole::start(&setup));
+    let name = other.admin_get("/v1/stashes/echoseen/fleet")["member"].as_str().unwrap().to_owned();
+    let browser = Browser::start();
+    open(&browser, &whole);
+    browser.wait_text("#members", &name);
+    browser.wait_text("#members li:nth-child(2)", "follows");
+    assert_eq!(browser.script("return document.querySelectorAll('#members li .mark.ok').length"), 2);
+    other.kill_9();
+    browser.wait_text("#members", "silent since");
+    browser.wait_text("#attention", &format!("decant fleet forget {name}"));
+    assert_eq!(browser.script("return document.querySelectorAll('#members li .mark.bad').length"), 1);
+    pictures(&browser, "silent-member");
+    etcd.kill();
+    browser.wait_text("#members li:first-child", "not reached");
+    browser.wait_text("#attention", "serves in the phase it has");
+    assert_well(&browser, "without etcd");
 }
 
 /// With a token the page is there for everybody, and shows nothing to who has none.

@@ -82,11 +82,12 @@ fn faults_lose_nothing() {
 /// Any of three moves, through all phases and back, while others are killed or cut off and etcd goes away.
 #[test]
 fn a_fleet_on_one_etcd_loses_nothing() {
-    let report = fleet::play(Path::new(DECANT));
+    let report = fleet::play(Path::new(DECANT), QUIET_WITHIN);
     println!("{report}");
     let found: Vec<String> = report.violations.iter().take(5).map(|found| found.text.clone()).collect();
     assert!(found.is_empty(), "{} violations:\n{}", report.violations.len(), found.join("\n\n"));
     assert!(report.moves == fleet::MOVES && report.operations > 1_000, "{report}");
+    assert_eq!(report.moves_refused[fleet::BEHIND], fleet::REFUSED, "{report}");
 }
 
 /// The checker finds nothing where nothing is wrong, and excuses nothing.

@@ -20,8 +20,17 @@ struct Fleet {
 
 impl Fleet {
     fn start(decants: usize, phase: &'static str) -> Fleet {
+        Fleet::with(decants, phase, "")
+    }
+
+    /// `outbox`: more lines for that table.
+    fn with(decants: usize, phase: &'static str, outbox: &str) -> Fleet {
         let (etcd, redis, kask) = (EtcdServer::start(), RedisServer::start(), Kask::start());
-        let setup = Setup { tables: tables(&etcd.url()), ..Setup::new(&redis, phase).with_kask(&kask) };
+        let setup = Setup {
+            tables: tables(&etcd.url()),
+            outbox: outbox.to_owned(),
+            ..Setup::new(&redis, phase).with_kask(&kask)
+        };
         let decants = (0..decants).map(|_| Whole::start(&setup)).collect();
         Fleet { etcd, redis, _kask: kask, decants }
     }
@@ -151,6 +160,14 @@ fn a_silent_decant_holds_moves_up_by_name_until_it_is_back_or_forgotten() {
     }
     let (code, text) = cli(&fleet_of.decants[1], &["fleet", "show"]);
     assert!(code == Some(1) && text.contains("silent"), "{text}");
+    let (_, text) = cli(&fleet_of.decants[1], &["status"]);
+    let told = text.lines().find(|line| line.contains("member") && line.contains(&name)).expect(&text);
+    assert!(told.contains("silent") && told.contains("version 1") && told.contains("silent since"), "{text}");
+    let others =
+        text.lines().filter(|line| line.contains("member") && line.contains("follows, version 1 (dual-write)"));
+    assert_eq!(others.filter(|line| line.contains("said so ")).count(), 2, "{text}");
+    let counted = |standing: &str| fleet_of.decants[0].metric("decant_fleet_members", &[standing]);
+    wait_until("it is counted", || (counted("standing=\"silent\""), counted("standing=\"follows\"")) == (1.0, 2.0));
     let status = fleet_of.decants[0].admin_get("/v1/status").to_string();
     assert!(status.contains(&format!("decant fleet forget {name}")), "{status}");
     // Back: it follows, and nothing is held up.
@@ -238,6 +255,9 @@ fn without_etcd_every_decant_serves_on_and_nobody_moves() {
     assert_eq!(fleet_of.decants[1].got("k"), (200, "\"2\"".to_owned()));
     let (status, refused) = put(&fleet_of.decants[0], "redis-standby", "root", true);
     assert_eq!((status, refused["type"].as_str()), (503, Some("urn:decant:problem:etcd")), "{refused}");
+    wait_until("it is measured", || fleet_of.decants[0].metric("decant_record_confirmed", &[]) == 0.0);
+    let (_, text) = cli(&fleet_of.decants[0], &["status"]);
+    assert!(text.contains("etcd is not reached: this decant serves in the phase it has"), "{text}");
     // One that starts meanwhile takes the phase from the fence.
     fleet_of.decants[1].kill_9();
     fleet_of.decants[1].restart();
@@ -246,32 +266,27 @@ fn without_etcd_every_decant_serves_on_and_nobody_moves() {
     assert_eq!(fleet_of.decants[1].set("k", "\"3\"").status(), 201);
     fleet_of.etcd.restart();
     fleet_of.wait_follows();
+    wait_until("it is measured", || fleet_of.decants[0].metric("decant_record_confirmed", &[]) == 1.0);
     fleet_of.move_through(1, "redis-standby");
     assert_eq!(fleet_of.decants[0].got("k"), (200, "\"3\"".to_owned()));
 }
 
 #[test]
 fn a_move_whose_maker_died_is_finished_by_another() {
-    let mut fleet_of = Fleet::start(3, "redis-only");
+    // Long enough for its maker to die before the move has settled.
+    let mut fleet_of = Fleet::with(3, "redis-only", "settle_wait_ms = 2000");
     fleet_of.wait_follows();
     let maker = fleet_of.name(0);
-    let begun = std::thread::scope(|scope| {
-        let decants = &fleet_of.decants;
-        let asked = scope.spawn(|| put(&decants[0], "dual-write", "root", false));
-        wait_until("every promise is there, or the move has begun", || {
-            let view = fleet(&decants[1]);
-            !view["proposal"].is_null() || decants[1].phase()["version"] == 2
-        });
-        asked.join().unwrap()
-    });
+    let begun = put(&fleet_of.decants[0], "dual-write", "root", false);
     assert_eq!(begun.0, 200, "{begun:?}");
     fleet_of.decants[0].kill_9();
-    // Settled by its maker just before it died, or by another one.
     wait_until("the move has settled without its maker", || {
         fleet_of.decants[1..]
             .iter()
             .all(|decant| decant.phase()["phase"] == "dual-write" && decant.phase()["state"] == "settled")
     });
+    let (_, text) = cli(&fleet_of.decants[2], &["phase", "history"]);
+    assert!(text.contains("taken-over") && text.contains(&maker), "{text}");
     // And handed back, once the dead one is declared gone.
     wait_until("it is silent", || standings(&fleet(&fleet_of.decants[1])).contains(&"silent".to_owned()));
     assert_eq!(forget(&fleet_of.decants[2], &maker).0, 200);
@@ -305,10 +320,13 @@ fn an_etcd_that_has_lost_the_record_gets_it_again() {
     fleet_of.wait_follows();
     fleet_of.move_through(0, "redis-standby");
     fleet_of.etcd.ctl(&["del", "/decant/stash/echoseen/record"]);
+    // As a move that is to be finished.
     wait_until("it is there again", || {
-        fleet_of.etcd.ctl(&["get", "/decant/stash/echoseen/record", "--print-value-only"]).contains("redis-standby")
+        let record = fleet_of.etcd.ctl(&["get", "/decant/stash/echoseen/record", "--print-value-only"]);
+        record.contains("redis-standby") && record.contains("\"state\":\"settled\"")
     });
     fleet_of.wait_follows();
+    wait_until("the way back is open", || dry_run(&fleet_of.decants[1], "kask-first").0 == 200);
     fleet_of.move_through(1, "kask-first");
     let (_, text) = cli(&fleet_of.decants[0], &["phase", "history"]);
     assert!(text.contains("restored"), "{text}");

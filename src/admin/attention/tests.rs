@@ -147,6 +147,8 @@ fn who_holds_moves_up_is_named_and_so_is_an_etcd_that_is_away() {
     let silent =
         MemberFigures { name: "two".into(), standing: "silent".into(), version: 3, ..MemberFigures::default() };
     let follows = MemberFigures { name: "one".into(), standing: "follows".into(), ..MemberFigures::default() };
+    let cut_off =
+        MemberFigures { name: "three".into(), kask_away: true, shards_away: vec!["main".into()], ..follows.clone() };
     let of = |members: &[&MemberFigures], trouble: Option<&str>| {
         let members = members.iter().map(|member| (*member).clone()).collect();
         let fleet = FleetFigures { store: "etcd".into(), trouble: trouble.map(str::to_owned), proposal: None, members };
@@ -154,6 +156,8 @@ fn who_holds_moves_up_is_named_and_so_is_an_etcd_that_is_away() {
     };
     assert!(of(&[&follows], None).is_empty());
     assert_eq!(of(&[&follows, &silent], None), ["Warn: two is silent, at version 3"]);
+    assert_eq!(of(&[&follows, &cut_off], None), ["Warn: three cannot reach Redis main, Kask"]);
+    assert!(of(&[&MemberFigures { here: true, ..cut_off.clone() }], None).is_empty());
     let away = of(&[&follows, &silent], Some("no answer"));
     assert!(matches!(&away[..], [one] if one.starts_with("Bad: etcd is not reached")), "{away:?}");
 }

@@ -145,7 +145,32 @@ function copies(stash) {
 /** Decants say every few seconds that they are there: who has not for so long may be gone. */
 const SILENT_MS = 15000;
 
+/** Of a fleet that shares its record: each says itself how it stands. */
+function ofFleet(fleet) {
+  const levels = { follows: ['ok', 'well'], behind: ['bad', 'behind'] };
+  const list = fleet.members.map((one) => {
+    const [level, word] = levels[one.standing] ?? ['bad', 'silent'];
+    const away = [...one.shards_away.map((shard) => `Redis ${shard}`), ...(one.kask_away ? ['Kask'] : [])];
+    const at = one.said_unix_ms ?? one.silent_since_unix_ms;
+    return fact(
+      level === 'ok' && away.length ? 'warn' : level,
+      word,
+      one.name,
+      `${one.standing}${one.here ? ', this one' : ''}`,
+      `at version ${one.version} of the phase${one.phase ? `, ${one.phase}` : ''}; decant ${one.decant}`,
+      at && el('span', {}, one.said_unix_ms ? 'said so ' : 'silent since ', time(at)),
+      away.length && `cannot reach ${away.join(', ')}`,
+      one.written_alone,
+    );
+  });
+  return fleet.trouble ? [fact('bad', 'cut off', 'etcd', 'not reached', `what follows is what was last known: ${fleet.trouble}`), ...list] : list;
+}
+
 function members(status, stash) {
+  if (stash.fleet?.store === 'etcd') {
+    draw(byId('members'), stash.fleet, () => ofFleet(stash.fleet));
+    return;
+  }
   const others = (stash.neighbours ?? []).map((other) => ({
     name: other.member,
     build: other.decant,

@@ -4,12 +4,14 @@ use crate::{
     admin::views::{Level, NextView, StashView, StatusView},
     cli::{
         backfill::text::brief,
+        fleet::of_member,
         text::{ago, count, guards, length, plain, table},
         verify,
     },
     phase::{Phase, record::State},
     stash::{
         Neighbour, ShardFigures,
+        mover::MemberFigures,
         traffic::{Window, Windows},
     },
     verify::Brief,
@@ -185,13 +187,24 @@ impl Screen<'_> {
         if let Some(text) = self.verify(&stash.verify) {
             row("verify", text);
         }
-        for neighbour in &figures.neighbours {
+        let in_etcd = stash.fleet.store == "etcd";
+        for member in stash.fleet.members.iter().filter(|_| in_etcd) {
+            row("member", self.member(member));
+        }
+        let registered = |name: &str| in_etcd && stash.fleet.members.iter().any(|member| member.name == name);
+        for neighbour in figures.neighbours.iter().filter(|neighbour| !registered(&neighbour.member)) {
             row("beside it", self.neighbour(neighbour, stash.record.as_ref().map(|record| record.version)));
         }
         let pending = count(figures.keys_pending as u64);
         row("under way", format!("{} operations, {pending} keys pending", figures.in_flight));
         row("replication", format!("{}, on tier failure: {}", figures.replication, figures.on_tier_failure));
         rows
+    }
+
+    /// Of a fleet; who holds moves up stands out.
+    fn member(&self, member: &MemberFigures) -> String {
+        let text = format!("{}, {}", plain(&member.name), of_member(member, self.now_unix_ms));
+        if member.standing == "follows" { text } else { self.style(RED, &text) }
     }
 
     /// Without a shared record the fence names the one that moves; of the others one knows that they are there.

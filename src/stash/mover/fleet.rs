@@ -72,6 +72,7 @@ pub struct FleetFigures {
 
 /// One decant of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MemberFigures {
     pub name: String,
     /// `follows`; `behind`: alive, and not at the record's version yet; `silent`: its lease ran out. With `file`: `seen`.
@@ -404,7 +405,7 @@ impl Mover {
         let others = self.stash.neighbours().into_iter().map(|other| MemberFigures {
             named: other.member == named,
             name: other.member,
-            standing: "seen".into(),
+            standing: super::gauges::SEEN.into(),
             version: other.version,
             decant: other.decant,
             said_unix_ms: Some(unix_ms().saturating_sub(other.heard_ms_ago)),

@@ -6,6 +6,7 @@
 use super::{
     checker::Kind,
     drills::{self, DRILLS},
+    fleet,
     report::Found,
     rounds::{self, Plan},
 };
@@ -22,6 +23,8 @@ use std::{
 
 /// The storm has so long for each, after its drills.
 const STORM: Duration = Duration::from_secs(75);
+/// What a fleet's walk shows is up to where the clients are: it may need another.
+const WALKS: usize = 3;
 /// Several leases, and far less than what is given to the product itself.
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
 
@@ -39,6 +42,9 @@ struct Mutation {
     shows: Vec<String>,
     /// What is played before the storm.
     drills: Vec<String>,
+    /// Several decants on one etcd are walked through all phases, in place of a storm.
+    #[serde(default)]
+    fleet: bool,
     edit: Vec<Edit>,
 }
 
@@ -213,7 +219,14 @@ fn hunt(mutation: &Mutation, program: &Path) -> Result<String, String> {
         }
         others.extend(report.violations);
     }
-    let until = Instant::now() + STORM;
+    for _ in 0..if mutation.fleet { WALKS } else { 0 } {
+        let report = fleet::play(program, QUIET_WITHIN);
+        if let Some(found) = mutation.shown_in(&report.violations) {
+            return Ok(format!("{:?} after {} s, by a fleet's walk", found.kind, began.elapsed().as_secs()));
+        }
+        others.extend(report.violations);
+    }
+    let until = Instant::now() + if mutation.fleet { Duration::ZERO } else { STORM };
     while Instant::now() < until {
         let seed = fastrand::u64(..1_000_000);
         let length = until.saturating_duration_since(Instant::now());

@@ -170,9 +170,13 @@ impl Stage {
         self.nodes[decant].to_etcd.as_ref().unwrap()
     }
 
+    pub fn etcd(&self) -> MutexGuard<'_, EtcdServer> {
+        self.etcd.as_ref().unwrap().lock().unwrap()
+    }
+
     /// SIGKILL, `down`, and a new process on the same ports with the same data.
     pub fn kill_etcd(&self, down: Duration) {
-        let mut etcd = self.etcd.as_ref().unwrap().lock().unwrap();
+        let mut etcd = self.etcd();
         etcd.kill();
         std::thread::sleep(down);
         etcd.restart();
@@ -360,6 +364,9 @@ impl Stage {
             if view["in_flight"] != 0 || view["state"] != "settled" {
                 let (flight, state) = (&view["in_flight"], &view["state"]);
                 return Some(format!("decant {decant}: {flight} operations under way, the last move is {state}"));
+            }
+            if let Some(keys) = view["alone"]["keys"].as_u64().filter(|keys| *keys > 0) {
+                return Some(format!("decant {decant}: Redis lacks {keys} keys"));
             }
             versions.push(view["version"].clone());
         }

@@ -77,6 +77,24 @@ fn who_else_is_at_work_is_named() {
 }
 
 #[test]
+fn the_members_of_a_fleet_are_told_each_with_its_standing() {
+    let told = r#""fleet":{"store":"etcd","trouble":null,"proposal":null,"members":[
+        {"name":"m-1","standing":"follows","version":3,"phase":"kask-first","decant":"0.1.0","said_unix_ms":58000,"here":true,"named":true},
+        {"name":"m-2","standing":"silent","version":2,"phase":null,"decant":"0.1.0","silent_since_unix_ms":31000},
+        {"name":"m-3","standing":"follows","version":3,"phase":"kask-first","decant":"0.1.0","said_unix_ms":60000,"shards_away":["main"]}]},
+        "neighbours":[{"member":"m-2","version":2,"store":"etcd","decant":"0.1.0","heard_ms_ago":30000},
+        {"member":"odd","version":3,"store":"file","decant":"0.1.0","heard_ms_ago":1000}],"in_flight":2"#;
+    let status = view(&STASH.replace("\"in_flight\":2", told));
+    let text =
+        Screen { now_unix_ms: 61_000, styled: &|style, text| format!("<{style}>{text}</>") }.draw(&status, &[None]);
+    let expected = "  member       m-1, follows, version 3 (kask-first), decant 0.1.0, said so 3.0 s ago, the fence names it, this one\n  \
+                    member       <31>m-2, silent, version 2, decant 0.1.0, silent since 30 s ago</>\n  \
+                    member       m-3, follows, version 3 (kask-first), decant 0.1.0, said so 1.0 s ago, Redis main is away for it\n  \
+                    beside it    odd, decant 0.1.0, record in file, heard of 1.0 s ago\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn a_stash_that_is_not_confirmed_has_no_phase_and_no_next_step() {
     let starting = r#"{"name":"echoseen","confirmed":false,"why_unconfirmed":"shard main: away","own":false,
         "replication":"sync","on_tier_failure":"heal","shadow_share":0.0,"redis_in_use":false,"in_flight":0,
