@@ -3,7 +3,7 @@
 use super::keys::{Keys, Named};
 use crate::{
     etcd::{Entry, Event},
-    phase::{Phase, record::PhaseRecord},
+    phase::{Phase, ahead::Ahead, record::PhaseRecord},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ impl Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     pub to: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Ahead>,
     /// That the move would have.
     pub version: u64,
     pub by: String,
