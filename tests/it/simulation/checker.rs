@@ -163,8 +163,7 @@ impl Log {
     pub fn may_hold(&self, key: &Key, value: &Option<Bytes>, since: u64, known: Known) -> bool {
         let of_key = || self.ops.iter().filter(|op| op.key == *key);
         let counts = |op: &&Op| self.is_since_loss(op) || known == Known::Firm && op.firm;
-        let acked =
-            || of_key().filter(|op| !op.admitted && op.acked.is_some_and(|at| at < since)).filter(counts);
+        let acked = || of_key().filter(|op| !op.admitted && op.acked.is_some_and(|at| at < since)).filter(counts);
         let lasts = |op: &Op| !acked().any(|later| op.acked.is_some_and(|at| at < later.begun));
         if of_key().any(|op| op.value == *value && !op.failed && lasts(op)) {
             return true;

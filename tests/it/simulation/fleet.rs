@@ -8,11 +8,12 @@ use super::{
     scheduler::{Schedule, member},
 };
 use decant::{
-    fleet::{Duty, Entries, Keys, Kept, Own, Promise, Proposal, Registration, Report, View},
+    etcd::Txn,
+    fleet::{Duty, Entries, Kept, Keys, Own, Promise, Proposal, Registration, Report, View},
     phase::{
         Phase,
         record::{PhaseRecord, State},
-        step::{Goal, step},
+        step::Goal,
     },
     protocol::{Belief, Fence, Safeguard, world::Millis},
 };
@@ -94,7 +95,11 @@ impl Fleet {
         }
         let record = self.record().is;
         let moves = record.state == State::Moving && record.member == member(decant);
-        moves.then_some(if raised { "a mover died before its move had settled" } else { "a mover died before the fence was raised" })
+        moves.then_some(if raised {
+            "a mover died before its move had settled"
+        } else {
+            "a mover died before the fence was raised"
+        })
     }
 }
 
@@ -266,7 +271,8 @@ impl Schedule {
             }
             return;
         };
-        let (now, view) = (self.sim().now, self.fleet().view());
+        let now = self.sim().now;
+        let view = self.fleet().view();
         if self.fleet().members[making.decant].cut {
             // It cannot even take its proposal back: that goes with its lease.
             if now <= making.until {
@@ -294,7 +300,8 @@ impl Schedule {
         let view = self.fleet().view();
         let Some(record) = view.record.as_ref() else { return };
         let one = &self.fleet().members[decant];
-        let Some(lease) = one.lease.filter(|_| !one.cut) else { return };
+        let session = one.lease.filter(|_| !one.cut);
+        let Some(lease) = session else { return };
         if !self.decants[decant].alive || record.is.state == State::Moving || view.proposal.is_some() {
             return;
         }
@@ -335,7 +342,8 @@ impl Schedule {
     fn hold_up(&mut self, view: &View, record: &Kept<PhaseRecord>) {
         self.met("a member held a move up");
         let silent = view.members.iter().find(|(_, member)| member.report.is_none());
-        let Some((name, gone)) = silent.filter(|_| self.rng.u32(0..4) == 0) else { return };
+        let says_so = self.rng.u32(0..4) == 0;
+        let Some((name, gone)) = silent.filter(|_| says_so) else { return };
         let fleet = self.mover.fleet.as_mut().expect("the record is shared");
         let txn = fleet.keys.forget(record, (name, gone), ("operator", "gone"), 0);
         if fleet.register.commit(&txn) {
@@ -367,12 +375,10 @@ impl Schedule {
         let unclean = self.sim().unclean();
         let next_record = PhaseRecord { mirror_unclean_since_unix_ms: unclean.then_some(0), ..record(&next) };
         let fleet = self.fleet();
-        let Some(txn) = fleet.keys.begin(view, stands, &next_record).or_else(|| {
-            // Without the promises: as if nobody had to.
-            (!needed).then(|| decant::etcd::Txn::default().put(fleet.keys.record(), serde_json::to_vec(&next_record).unwrap()))
-        }) else {
-            return;
-        };
+        // Without the promises: as if nobody had to.
+        let forced_upon = || Txn::default().put(fleet.keys.record(), serde_json::to_vec(&next_record).unwrap());
+        let txn = fleet.keys.begin(view, stands, &next_record);
+        let Some(txn) = txn.or_else(|| (!needed).then(forced_upon)) else { return };
         if fleet.register.commit(&txn) {
             if !needed {
                 let _ = fleet.register.commit(&fleet.keys.withdraw(stands));

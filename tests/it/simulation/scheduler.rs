@@ -3,10 +3,10 @@
 use super::{
     Rng,
     checker::{Log, show},
+    fleet::Fleet,
     forget::Links,
     kask::{HOLD, Kask},
     life::Known,
-    fleet::Fleet,
     mover::Mover,
     scenarios::Mix,
     shard::Shard,
