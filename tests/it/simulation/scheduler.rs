@@ -3,6 +3,7 @@
 use super::{
     Rng,
     checker::{Log, show},
+    fleet::Fleet,
     forget::Links,
     kask::{HOLD, Kask},
     life::Known,
@@ -23,6 +24,7 @@ use decant::{
     },
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
@@ -68,6 +70,7 @@ pub struct Schedule {
     pub settings: Settings,
     ops_left: u32,
     ops_ever: u32,
+    met: BTreeMap<&'static str, u64>,
 }
 
 /// What a schedule came to.
@@ -76,15 +79,23 @@ pub struct Outcome {
     pub trace: Vec<String>,
     pub acked: u64,
     pub reads_checked: u64,
+    /// What happened to moves and members, by how often.
+    pub met: BTreeMap<&'static str, u64>,
 }
 
 impl Schedule {
+    pub fn met(&mut self, what: &'static str) {
+        *self.met.entry(what).or_default() += 1;
+    }
+
     pub fn run(seed: u64, mix: &Mix, rules: Rules, traced: bool) -> Outcome {
         let mut schedule = Schedule::new(seed, mix, rules, traced);
         schedule.trouble();
         schedule.heal();
+        let met = std::mem::take(&mut schedule.met);
         let mut sim = schedule.sim();
         Outcome {
+            met,
             failure: sim.log.failure.take(),
             trace: sim.trace.take().unwrap_or_default(),
             acked: sim.log.acked,
@@ -129,11 +140,16 @@ impl Schedule {
             sim: Arc::new(Mutex::new(sim)),
             decants: Vec::new(),
             tasks: Vec::new(),
-            mover: Mover::new(first_fence(phase), mix.moves, rng.bool()),
+            mover: {
+                let fence = first_fence(phase);
+                let fleet = rng.bool().then(|| Fleet::new(&fence, count));
+                Mover::new(fence, mix.moves, fleet)
+            },
             keys: [&b"a"[..], b"b"][..rng.usize(mix.keys.clone())].iter().map(|k| Key::from_bytes(*k)).collect(),
             settings,
             ops_left: rng.u32(mix.ops.clone()),
             ops_ever: 0,
+            met: BTreeMap::new(),
             rng,
             mix: mix.clone(),
         };
@@ -176,9 +192,17 @@ impl Schedule {
 
     /// A decant reads the record before it serves, and knows nothing else.
     pub fn start_decant(&mut self, decant: usize) {
-        let fence = self.mover.fence().clone();
+        let mut fence = self.mover.fence().clone();
         self.sim().connect(decant);
-        let own = fence.member == member(decant);
+        let mut own = fence.member == member(decant);
+        if let Some(fleet) = &mut self.mover.fleet {
+            fleet.starts(decant);
+            // What it cannot confirm it never acts alone on.
+            own = false;
+            if fleet.is_cut(decant) {
+                fence = self.sim.lock().unwrap().shard.fence().cloned().unwrap_or(fence);
+            }
+        }
         let (world, rules) = (SimWorld { sim: self.sim.clone(), decant }, self.sim().rules);
         let beliefs = Beliefs::new(Belief::new(fence, false, own), &member(decant));
         let site = Site::new(world, rules, self.settings.clone(), beliefs, 1);
@@ -235,6 +259,12 @@ impl Schedule {
         true
     }
 
+    pub fn alone_under_way_of(&self, decant: usize) -> bool {
+        let sim = self.sim();
+        let of_it = |i: &usize| self.tasks[*i].decant == decant && self.tasks[*i].work.is_some();
+        (0..self.tasks.len()).filter(of_it).any(|i| sim.flags[i].alone)
+    }
+
     /// Whether a write to Kask alone may be under way.
     pub fn alone_under_way(&self) -> bool {
         let sim = self.sim();
@@ -282,6 +312,9 @@ impl Schedule {
             sim.say(|| "no faults from here on".into());
             (sim.faults_left, sim.full) = (0, false);
             sim.cut.fill(false);
+        }
+        if let Some(fleet) = &mut self.mover.fleet {
+            (0..self.decants.len()).for_each(|decant| fleet.cut(decant, false));
         }
         for decant in 0..self.decants.len() {
             if !self.decants[decant].alive {
