@@ -137,7 +137,7 @@ pub(super) async fn make(mover: Arc<Mover>, request: MoveRequest) -> Answered {
             json(StatusCode::OK, &MovedView { record: (&record).into(), guards: views(&guards), dry_run })
         }
         Err(fault) => {
-            tracing::info!(stash, ?goal, by, fault = %fault, "a move was refused");
+            tracing::info!(stash, goal = goal.text(), by, fault = %fault, "a move was refused");
             Err(refused(fault))
         }
     }

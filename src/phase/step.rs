@@ -13,6 +13,17 @@ pub enum Goal {
     NoneAhead,
 }
 
+impl Goal {
+    /// For people.
+    pub fn text(&self) -> String {
+        match self {
+            Goal::Phase(phase) => phase.to_string(),
+            Goal::Ahead(ahead) => format!("{} ahead", ahead.text()),
+            Goal::NoneAhead => "no key ahead".to_owned(),
+        }
+    }
+}
+
 /// One move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {

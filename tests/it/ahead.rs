@@ -239,6 +239,9 @@ fn every_decant_knows_the_same_keys_ahead() {
         redis::cmd("FLUSHALL").exec(&mut redis.client()).unwrap();
         let setup = Setup { tables, ..Setup::new(&redis, "dual-write").with_kask(&kask) };
         let decants = [Whole::start(&setup), Whole::start(&setup)];
+        // No move begins before every decant of a fleet follows.
+        let dry_run = json!({ "dry_run": true });
+        wait_until("both follow", || send(&decants[0], "PUT", canaries(), dry_run.clone()).0 == 200);
         set(&decants[0], canaries(), json!({}));
         let known =
             |decant: &Whole, key: &str| decant.admin_get(&format!("/v1/stashes/echoseen/keys/{key}"))["phase"].clone();
@@ -250,6 +253,7 @@ fn every_decant_knows_the_same_keys_ahead() {
             assert_eq!(decants[0].set(key, "JSON..1").status(), 201);
             assert_eq!(decants[1].got(key), (200, "JSON..1".to_owned()), "{key}");
         }
+        wait_until("both follow", || send(&decants[0], "DELETE", json!({}), dry_run.clone()).0 == 200);
         clear(&decants[0], json!({}));
         wait_until("the other knows that too", || known(&decants[1], CANARY) == "dual-write");
     }

@@ -29,6 +29,8 @@ pub struct Fleet {
     keys: Keys,
     members: Vec<Member>,
     making: Option<Making>,
+    /// Leases of sessions that are over, and since when: nobody keeps them.
+    orphans: Vec<(i64, Millis)>,
 }
 
 /// What a decant knows, and etcd of it.
@@ -59,7 +61,13 @@ impl Fleet {
         let mut register = Register::default();
         let first = PhaseRecord { state: State::Settled, ..record(fence) };
         assert!(register.commit(&keys.first(&first)));
-        Fleet { register, keys, members: (0..decants).map(|_| Member::default()).collect(), making: None }
+        Fleet {
+            register,
+            keys,
+            members: (0..decants).map(|_| Member::default()).collect(),
+            making: None,
+            orphans: Vec::new(),
+        }
     }
 
     fn view(&self) -> View {
@@ -84,8 +92,10 @@ impl Fleet {
     }
 
     /// Another process: it has promised nothing, and its session is over.
-    pub fn starts(&mut self, decant: usize) {
-        self.members[decant] = Member { cut: self.members[decant].cut, ..Member::default() };
+    pub fn starts(&mut self, decant: usize, now: Millis) {
+        let before = std::mem::take(&mut self.members[decant]);
+        self.orphans.extend(before.lease.map(|lease| (lease, now)));
+        self.members[decant].cut = before.cut;
     }
 
     /// It ends in the middle of a move, or not; how far that is.
@@ -153,6 +163,11 @@ impl Schedule {
 
     fn leases_run_out(&mut self) {
         let now = self.sim().now;
+        let fleet = self.fleet();
+        let over: Vec<i64> =
+            fleet.orphans.iter().filter(|(_, since)| now > since + LEASE).map(|(lease, _)| *lease).collect();
+        fleet.orphans.retain(|(lease, _)| !over.contains(lease));
+        over.into_iter().for_each(|lease| drop(fleet.register.expire(lease)));
         for decant in 0..self.decants.len() {
             let silent = !self.decants[decant].alive || self.fleet().members[decant].cut;
             let one = &mut self.fleet().members[decant];
@@ -180,7 +195,9 @@ impl Schedule {
         let (Some(record), Some(me)) = (view.record.clone(), view.members.get(&name)) else {
             // It was declared gone: it learns so, and belongs to the fleet anew.
             let one = &mut fleet.members[decant];
-            (one.lease, one.ousted) = (None, true);
+            one.ousted = true;
+            let lease = one.lease.take();
+            fleet.orphans.extend(lease.map(|lease| (lease, now)));
             let belief = self.decants[decant].site.belief();
             self.decants[decant].site.beliefs.set(Belief::new(belief.fence.clone(), belief.settled, false));
             return;

@@ -196,7 +196,7 @@ impl Schedule {
         self.sim().connect(decant);
         let mut own = fence.member == member(decant);
         if let Some(fleet) = &mut self.mover.fleet {
-            fleet.starts(decant);
+            fleet.starts(decant, self.sim.lock().unwrap().now);
             // What it cannot confirm it never acts alone on.
             own = false;
             if fleet.is_cut(decant) {
