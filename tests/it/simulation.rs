@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test may
 
 pub mod checker;
-pub mod fleet;
 pub mod forget;
 pub mod harm;
 pub mod kask;
@@ -45,8 +44,6 @@ pub enum Fault {
     Evict,
     /// A decant cannot reach the shard.
     Cut,
-    /// A member of a fleet cannot reach etcd, and often not the shard either.
-    CutRecord,
     /// A script is done, and its answer lost.
     LostReply,
     /// A script is given up on, and done later or never.

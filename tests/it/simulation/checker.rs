@@ -21,8 +21,6 @@ struct Op {
     firm: bool,
     /// Told as surely not done.
     failed: bool,
-    /// No write: what a forced move may have brought back. It follows nothing.
-    admitted: bool,
 }
 
 /// What is known about a read when it has ended.
@@ -91,19 +89,6 @@ impl Log {
         self.evicted.contains_key(key)
     }
 
-    /// A forced move begins: from now on this may be the key's, until it is written again.
-    pub fn admit(&mut self, key: &Key, value: Option<Bytes>) {
-        let at = self.event();
-        let op = Op { key: key.clone(), value, begun: at, acked: Some(at), firm: false, failed: false, admitted: true };
-        self.ops.push(op);
-    }
-
-    pub fn is_admitted(&self, key: &Key) -> bool {
-        let of_key = || self.ops.iter().filter(|op| op.key == *key);
-        let Some(last) = of_key().filter(|op| op.admitted).last() else { return false };
-        !of_key().any(|op| !op.admitted && op.acked.is_some() && op.begun > last.begun)
-    }
-
     /// `at_rest`: the key is the same in both tiers, has no intent, and no request is on its way to Kask.
     pub fn lose(&mut self, at_rest: impl Fn(&Key) -> bool) {
         let event = self.event();
@@ -128,7 +113,7 @@ impl Log {
 
     pub fn begin_write(&mut self, key: &Key, value: Option<Bytes>) -> usize {
         let begun = self.event();
-        self.ops.push(Op { key: key.clone(), value, begun, acked: None, firm: false, failed: false, admitted: false });
+        self.ops.push(Op { key: key.clone(), value, begun, acked: None, firm: false, failed: false });
         self.ops.len() - 1
     }
 
@@ -163,7 +148,7 @@ impl Log {
     pub fn may_hold(&self, key: &Key, value: &Option<Bytes>, since: u64, known: Known) -> bool {
         let of_key = || self.ops.iter().filter(|op| op.key == *key);
         let counts = |op: &&Op| self.is_since_loss(op) || known == Known::Firm && op.firm;
-        let acked = || of_key().filter(|op| !op.admitted && op.acked.is_some_and(|at| at < since)).filter(counts);
+        let acked = || of_key().filter(|op| op.acked.is_some_and(|at| at < since)).filter(counts);
         let lasts = |op: &Op| !acked().any(|later| op.acked.is_some_and(|at| at < later.begun));
         if of_key().any(|op| op.value == *value && !op.failed && lasts(op)) {
             return true;

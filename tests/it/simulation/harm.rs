@@ -73,10 +73,6 @@ impl Schedule {
         } else if strikes(Fault::Crash) {
             self.sim().say(|| format!("d{decant} crashes"));
             self.decants[decant].alive = false;
-            let raised = self.sim().shard.fence() == Some(self.mover.fence());
-            if let Some(what) = self.mover.fleet.as_mut().and_then(|fleet| fleet.ends(decant, raised)) {
-                self.met(what);
-            }
             for task in self.tasks.iter_mut().filter(|t| t.decant == decant) {
                 task.work = None;
             }
@@ -99,20 +95,8 @@ impl Schedule {
             }
             self.sim().say(|| format!("d{decant}: tasks {some:?} sleep until {until} ms"));
             some.into_iter().for_each(|i| self.tasks[i].stalled_until = until);
-        } else if !self.harm_the_record(decant) {
+        } else {
             self.harm_tiers(decant);
-        }
-        self.note_who_is_cut(decant);
-    }
-
-    fn note_who_is_cut(&mut self, decant: usize) {
-        let record = self.mover.fleet.as_ref().is_some_and(|fleet| fleet.is_cut(decant));
-        let shard = self.sim().cut[decant];
-        match (record, shard, self.decants[decant].alive) {
-            (true, true, true) => self.met("a member without etcd and Redis"),
-            (true, false, true) => self.met("a member without etcd"),
-            (false, true, true) => self.met("a decant without Redis"),
-            _ => {}
         }
     }
 

@@ -2,7 +2,6 @@
 //! intent of another direction is left. And what the tiers must hold in the phase that they end in.
 
 use super::{
-    fleet::Fleet,
     scheduler::{Decant, Schedule, fence},
     world::Sim,
 };
@@ -12,27 +11,18 @@ use decant::{
     phase::{Phase, ahead::Ahead},
     protocol::{
         Belief, Fence, Safeguard,
-        world::{Content, Direction, Millis, Newest, Stored},
+        world::{Direction, Millis, Newest, Stored},
     },
 };
 use std::collections::BTreeMap;
 
 /// The phase and the keys ahead of it that a move leads to, and the step that keys take by it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Step {
-    pub phase: Phase,
-    pub ahead: Option<Ahead>,
+struct Step {
+    phase: Phase,
+    ahead: Option<Ahead>,
     /// From, to.
-    pub keys: (Phase, Phase),
-}
-
-/// What the guards say, and the operator to that.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Allowed {
-    No,
-    Yes,
-    /// Guards fail, and are overridden.
-    Forced,
+    keys: (Phase, Phase),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,9 +42,9 @@ pub struct Mover {
     fence: Fence,
     state: State,
     raised_at: Millis,
-    pub moves_left: u32,
-    /// The record is shared; none: it is the one decant's that the fence names.
-    pub fleet: Option<Fleet>,
+    moves_left: u32,
+    /// The record is shared: every member may act on it, not only the one that the fence names.
+    shared: bool,
     /// What was never copied to Kask, because nothing has happened to it since Kask was empty.
     uncopied: BTreeMap<Key, Bytes>,
     /// Redis lost something since it stopped being the store that is read first.
@@ -62,13 +52,13 @@ pub struct Mover {
 }
 
 impl Mover {
-    pub fn new(fence: Fence, moves_left: u32, fleet: Option<Fleet>) -> Mover {
+    pub fn new(fence: Fence, moves_left: u32, shared: bool) -> Mover {
         Mover {
             fence,
             state: State::Settled,
             raised_at: 0,
             moves_left,
-            fleet,
+            shared,
             uncopied: BTreeMap::new(),
             evicted: false,
         }
@@ -93,7 +83,7 @@ impl Mover {
     }
 
     pub fn is_settled(&self) -> bool {
-        self.fleet.as_ref().map_or(self.state == State::Settled, Fleet::is_settled)
+        self.state == State::Settled
     }
 
     pub fn is_done(&self) -> bool {
@@ -104,7 +94,8 @@ impl Mover {
     pub fn confirm(&self, decants: &[Decant]) {
         for decant in decants.iter().filter(|d| d.alive) {
             let belief = decant.site.belief();
-            if belief.fence.version == self.fence.version && belief.own {
+            let own = self.shared || belief.own;
+            if belief.fence.version == self.fence.version && own {
                 decant.site.beliefs.set(Belief::new(belief.fence.clone(), true, true));
             }
         }
@@ -124,23 +115,17 @@ impl Mover {
         })
     }
 
-    /// None: no force helps.
-    fn guards(&self, step: &Step, keys: &[Key], sim: &Sim, alone: bool) -> Option<bool> {
+    fn guards(&self, step: &Step, keys: &[Key], sim: &Sim, alone: bool) -> bool {
         let promised = sim.rules.holds(Safeguard::Members);
         let (from, to) = step.keys;
         let forward = to > from || to == Phase::DualWrite;
-        let impossible = !sim.is_any_connected()
-            || forward && !sim.is_trusted()
-            || self.fence.has(Phase::RedisStandby) && alone && promised;
-        (!impossible).then(|| self.nothing_is_lost(step, keys, sim))
-    }
-
-    fn nothing_is_lost(&self, step: &Step, keys: &[Key], sim: &Sim) -> bool {
-        let (from, to) = step.keys;
         // What was written alone is healed under the version it was written under.
         let mirrors = self.fence.has(Phase::RedisStandby) && step.phase != Phase::KaskOnly;
         let other_rule = step.ahead != self.fence.ahead && mirrors;
         match (from, to) {
+            _ if !sim.is_any_connected() => false,
+            _ if forward && !sim.is_trusted() => false,
+            _ if self.fence.has(Phase::RedisStandby) && alone && promised => false,
             _ if other_rule && (sim.unclean() || !sim.is_trusted()) => false,
             (Phase::RedisStandby, Phase::KaskFirst) => !sim.unclean() && sim.is_trusted(),
             (Phase::KaskFirst, Phase::RedisStandby) => self.backfilled(keys, sim),
@@ -154,50 +139,25 @@ impl Mover {
     }
 
     /// The operator's part of a step.
-    fn prepare(&mut self, step: &Step, keys: &[Key], sim: &mut Sim, allowed: Allowed) {
-        if allowed == Allowed::Forced {
-            // What either tier holds now, or is being sent, may be what is left: that is what the guards told of. Nothing else may.
-            for key in keys {
-                let redis = match sim.shard.value(key) {
-                    Stored::Body(body) => Some(body),
-                    Stored::Absent | Stored::Untranscodable(_) => None,
-                };
-                sim.log.admit(key, redis);
-                let kask = sim.kask.get(key).cloned();
-                sim.log.admit(key, kask);
-                for flight in sim.kask.flights.iter().filter(|flight| flight.key == *key) {
-                    let value = match &flight.content {
-                        Content::Body(body) => Some(body.clone()),
-                        Content::Nothing => None,
-                    };
-                    sim.log.admit(key, value);
-                }
-            }
-        }
+    fn prepare(&mut self, step: &Step, keys: &[Key], sim: &mut Sim) {
         match step.keys {
-            // With keys ahead it was emptied for them, and no write of the others has reached it since.
-            (Phase::RedisOnly, Phase::DualWrite) if self.fence.ahead.is_none() && allowed == Allowed::Yes => {
-                sim.kask.wipe();
-                sim.log.wiped();
-                self.uncopied.clear();
+            (Phase::RedisOnly, Phase::DualWrite) => {
+                // With keys ahead it was emptied for them, and no write of the others has reached it since.
+                if self.fence.ahead.is_none() {
+                    sim.kask.wipe();
+                    sim.log.wiped();
+                    self.uncopied.clear();
+                }
+                let fence = self.fence.clone();
+                for key in keys.iter().filter(|key| fence.phase_of(key) == Phase::RedisOnly) {
+                    self.uncopied.remove(key);
+                    if let Stored::Body(body) = sim.shard.value(key) {
+                        self.uncopied(key, &body);
+                    }
+                }
             }
             (Phase::KaskOnly, Phase::RedisStandby) => sim.forced = true,
-            // Redis is the store again.
-            (Phase::RedisStandby, Phase::KaskFirst) => sim.forced = false,
             _ => {}
-        }
-    }
-
-    /// The fence goes up now: from here on these keys are written to Kask too, and what they are now nobody has copied.
-    fn goes_up(&mut self, fence: &Fence, keys: &[Key], sim: &Sim) {
-        let Some(before) = sim.shard.fence() else { return };
-        for key in keys.iter().filter(|key| before.phase_of(key) == Phase::RedisOnly) {
-            if fence.phase_of(key) == Phase::DualWrite && sim.kask.get(key).is_none() {
-                self.uncopied.remove(key);
-                if let Stored::Body(body) = sim.shard.value(key) {
-                    self.uncopied(key, &body);
-                }
-            }
         }
     }
 
@@ -215,8 +175,6 @@ impl Mover {
             };
             let kask = sim.kask.get(key).cloned();
             let lost = redis.is_none() && sim.log.was_evicted(key);
-            // A forced move lost what its guards told of.
-            let admitted = sim.log.is_admitted(key);
             let forgotten = sim.shard.life.suspect && !sim.log.was_written_since_a_loss(key);
             match self.fence.phase_of(key) {
                 // Kask is stale there, and is emptied before it is read again.
@@ -228,12 +186,12 @@ impl Mover {
                     if !untouched {
                         sim.log.check_final(key, "Kask", &kask);
                     }
-                    sim.log.check_same(key, &redis, &kask, &[lost, untouched, forgotten, admitted]);
+                    sim.log.check_same(key, &redis, &kask, &[lost, untouched, forgotten]);
                 }
                 Phase::RedisStandby => {
                     sim.log.check_final(key, "Kask", &kask);
                     let known = sim.unclean() || sim.shard.life.suspect;
-                    sim.log.check_same(key, &redis, &kask, &[lost, known, admitted]);
+                    sim.log.check_same(key, &redis, &kask, &[lost, known]);
                 }
                 // Redis is retired.
                 Phase::KaskOnly => sim.log.check_final(key, "Kask", &kask),
@@ -245,9 +203,6 @@ impl Mover {
 impl Schedule {
     /// The mover's next step; `begin`: it may begin another move.
     pub fn move_on(&mut self, begin: bool) {
-        if self.mover.fleet.is_some() {
-            return self.fleet_on(begin);
-        }
         self.raise_again();
         match self.mover.state.clone() {
             State::Settled if begin && self.mover.moves_left > 0 => self.begin_move(),
@@ -259,23 +214,11 @@ impl Schedule {
 
     /// A fence that is missing or older is raised again from the record.
     fn raise_again(&mut self) {
-        let fence = self.mover.fence().clone();
-        let needed = {
-            let sim = self.sim();
-            sim.shard.fence() != Some(&fence) && sim.is_any_connected()
-        };
-        if needed {
-            self.raise_now(&fence);
-        }
-    }
-
-    pub fn raise_now(&mut self, fence: &Fence) {
         let sim = &mut *self.sim.lock().unwrap();
-        self.mover.goes_up(fence, &self.keys, sim);
-        let (lease, now) = (sim.lease, sim.now);
-        if sim.shard.raise(fence, lease, now) {
-            sim.say(|| format!("the fence is raised: {}", fence.to_text()));
-            self.mover.raised_at = now;
+        let (lease, now, fence) = (sim.lease, sim.now, self.mover.fence());
+        if sim.shard.fence() != Some(fence) && sim.is_any_connected() {
+            assert!(sim.shard.raise(fence, lease, now));
+            sim.say(|| format!("the fence is raised again: {}, version {}", fence.phase, fence.version));
         }
     }
 
@@ -297,7 +240,7 @@ impl Schedule {
     }
 
     /// What can come next: a phase beside this one, some keys ahead, or none ahead any more. While some are, the stash can only follow them.
-    pub fn steps(&mut self) -> Vec<Step> {
+    fn steps(&mut self) -> Vec<Step> {
         let (phase, ahead) = (self.mover.phase(), self.mover.fence.ahead.clone());
         let route = self.mix.route;
         let next = phase.next().filter(|next| route.contains(next));
@@ -349,44 +292,24 @@ impl Schedule {
         self.mover.confirm(&self.decants);
     }
 
-    /// The record says that the move has begun; the fence follows.
     fn raise(&mut self, to: Step) {
         let alone = self.alone_under_way();
         let owner = self.rng.usize(0..self.decants.len());
         let mut fence: Fence = fence(self.mover.fence().version + 1, to.phase, owner);
         fence.ahead = to.ahead.clone();
-        match self.weigh(&to, alone) {
-            Allowed::No => self.refuse(&to),
-            allowed => self.begun(&to, fence, allowed),
-        }
-    }
-
-    pub fn weigh(&mut self, step: &Step, alone: bool) -> Allowed {
-        let passed = self.mover.guards(step, &self.keys, &self.sim.lock().unwrap(), alone);
-        match passed {
-            Some(true) => Allowed::Yes,
-            Some(false) if self.rng.u32(0..100) < self.mix.forced_percent => Allowed::Forced,
-            _ => Allowed::No,
-        }
-    }
-
-    pub fn begun(&mut self, step: &Step, fence: Fence, allowed: Allowed) {
-        let before = self.mover.fence.ahead.is_some();
-        self.met(match (step.phase == self.mover.phase(), &step.ahead, before) {
-            (true, Some(_), false) => "keys were sent ahead",
-            (true, Some(_), true) => "more keys were sent ahead",
-            (true, None, _) => "keys were taken back",
-            (false, _, true) => "the others followed",
-            (false, _, false) if step.keys.0 < step.keys.1 => "a move forward",
-            (false, _, false) => "a move back",
-        });
-        if allowed == Allowed::Forced {
-            self.met("a forced move");
-        }
-        {
+        let allowed = {
             let sim = &mut *self.sim.lock().unwrap();
-            self.mover.prepare(step, &self.keys, sim, allowed);
-            sim.say(|| format!("a move has begun, {allowed:?}: {}", fence.to_text()));
+            let allowed = self.mover.guards(&to, &self.keys, sim, alone);
+            if allowed {
+                self.mover.prepare(&to, &self.keys, sim);
+                let (lease, now) = (sim.lease, sim.now);
+                assert!(sim.shard.raise(&fence, lease, now));
+                sim.say(|| format!("the fence is raised: {}", fence.to_text()));
+            }
+            allowed
+        };
+        if !allowed {
+            return self.refuse(&to);
         }
         if fence.phase <= Phase::DualWrite && !fence.has(Phase::KaskFirst) {
             self.mover.evicted = false;
@@ -399,7 +322,7 @@ impl Schedule {
 
     /// A decant whose look is fresh reads Kask by what it believes. So a move is not over before every fresh look was sent after its fence
     /// was raised: else a decant that is two moves behind reads Kask in `kask-first` while others write Redis alone.
-    pub fn is_over(&mut self) -> bool {
+    fn settle_move(&mut self) {
         let seen_by_all = !self.mix.pause || self.sim().now > self.mover.raised_at + self.settings.look_fresh;
         // An outbox that a server forgot is no empty one: what it told of must have arrived.
         let known = {
@@ -407,11 +330,8 @@ impl Schedule {
             let quiet = sim.rules.holds(Safeguard::Quiet) && sim.now < sim.shard.life.quiet;
             sim.is_any_connected() && sim.shard.fence() == Some(self.mover.fence()) && !quiet
         };
-        seen_by_all && known && self.mover.no_other_direction(&self.sim())
-    }
-
-    fn settle_move(&mut self) {
-        if self.is_over() {
+        let settled = seen_by_all && known && self.mover.no_other_direction(&self.sim());
+        if settled {
             self.sim().say(|| "the move has settled".into());
             self.mover.state = State::Settled;
             self.mover.confirm(&self.decants);

@@ -5,7 +5,7 @@ use decant::{
     phase::Phase::{self, DualWrite, KaskFirst, RedisOnly, RedisStandby},
     protocol::{Rules, Safeguard},
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 /// One kind of schedule: what happens, and how often.
 #[derive(Clone, Debug)]
@@ -16,8 +16,6 @@ pub struct Mix {
     pub route: &'static [Phase],
     /// How probable it is that some keys can be sent ahead, where a move begins, in percent.
     pub ahead_percent: u32,
-    /// How probable it is that guards which fail are overridden, in percent.
-    pub forced_percent: u32,
     /// A move settles only when every fresh look was sent after its fence was raised.
     pub pause: bool,
     pub decants: Range<usize>,
@@ -45,7 +43,6 @@ const EVERYTHING: Mix = Mix {
     moves: 4,
     route: &Phase::ALL,
     ahead_percent: 50,
-    forced_percent: 20,
     pause: true,
     decants: 2..4,
     keys: 1..3,
@@ -63,7 +60,6 @@ const EVERYTHING: Mix = Mix {
         (Fault::Stall, 12),
         (Fault::Evict, 10),
         (Fault::Cut, 8),
-        (Fault::CutRecord, 8),
         (Fault::LostReply, 3),
         (Fault::LateScript, 2),
         (Fault::Full, 5),
@@ -75,7 +71,6 @@ const EVERYTHING: Mix = Mix {
 /// Redis loses its last writes. The promises are weaker then: see [`super::checker`].
 const FORGETS: Mix = Mix {
     moves: 2,
-    forced_percent: 0,
     faults: 5,
     percents: &[
         (Fault::Lose, 40),
@@ -105,66 +100,28 @@ fn tell(seed: u64, mix: &Mix, rules: Rules) -> ! {
     panic!("seed {seed}: {failure}\n{}\nseed {seed}: {failure}", outcome.trace.join("\n"));
 }
 
-/// How many writes were acknowledged and reads checked, and what happened to moves and members.
-#[derive(Default)]
-struct Done {
-    acked: u64,
-    reads: u64,
-    met: BTreeMap<&'static str, u64>,
-}
-
-/// Runs the schedules of one kind.
-fn run_all(mix: &Mix, first: u64, count: u64) -> Done {
-    let mut done = Done::default();
+/// Runs the schedules of one kind; how many writes were acknowledged and reads checked.
+fn run_all(mix: &Mix, first: u64, count: u64) -> (u64, u64) {
+    let (mut acked, mut reads) = (0, 0);
     for seed in first..first + count {
         let outcome = Schedule::run(seed, mix, Rules::ALL, false);
         if outcome.failure.is_some() {
             tell(seed, mix, Rules::ALL);
         }
-        done.acked += outcome.acked;
-        done.reads += outcome.reads_checked;
-        for (what, count) in outcome.met {
-            *done.met.entry(what).or_default() += count;
-        }
+        acked += outcome.acked;
+        reads += outcome.reads_checked;
     }
-    done
+    (acked, reads)
 }
-
-/// What a sweep must have come across.
-const MET: [&str; 17] = [
-    "a move forward",
-    "a move back",
-    "a forced move",
-    "keys were sent ahead",
-    "more keys were sent ahead",
-    "keys were taken back",
-    "the others followed",
-    "a mover died while it asked for promises",
-    "a mover died before the fence was raised",
-    "a mover died before its move had settled",
-    "a move was taken over",
-    "a move was refused for want of a promise",
-    "a member held a move up",
-    "a member was declared gone",
-    "a member without etcd",
-    "a decant without Redis",
-    "a member without etcd and Redis",
-];
 
 #[test]
 fn holds() {
     let (first, count) = (env("DECANT_SIM_SEED", 1), env("DECANT_SIM_SCHEDULES", 20_000));
     let began = std::time::Instant::now();
     println!("seeds {first}..{}", first + count);
-    let Done { acked, reads, met } = run_all(&EVERYTHING, first, count);
+    let (acked, reads) = run_all(&EVERYTHING, first, count);
     println!("{count} schedules in {:.1?}: {acked} writes acknowledged, {reads} reads checked", began.elapsed());
     assert!(acked > count && reads > count, "the schedules do too little: {acked} writes, {reads} reads");
-    println!("met: {met:#?}");
-    // Every way a move can go, and every place where one can be cut short.
-    for what in MET {
-        let times = met.get(what).copied().unwrap_or_default();
-        assert!(times * 1_000 >= count, "{what}: only {times} times in {count} schedules");
-    }
 }
 
 /// The schedules in which a missing safeguard shows must be right with all of them.

@@ -3,7 +3,6 @@
 use super::{
     Rng,
     checker::{Log, show},
-    fleet::Fleet,
     forget::Links,
     kask::{HOLD, Kask},
     life::Known,
@@ -24,7 +23,6 @@ use decant::{
     },
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
@@ -70,7 +68,6 @@ pub struct Schedule {
     pub settings: Settings,
     ops_left: u32,
     ops_ever: u32,
-    met: BTreeMap<&'static str, u64>,
 }
 
 /// What a schedule came to.
@@ -79,23 +76,15 @@ pub struct Outcome {
     pub trace: Vec<String>,
     pub acked: u64,
     pub reads_checked: u64,
-    /// What happened to moves and members, by how often.
-    pub met: BTreeMap<&'static str, u64>,
 }
 
 impl Schedule {
-    pub fn met(&mut self, what: &'static str) {
-        *self.met.entry(what).or_default() += 1;
-    }
-
     pub fn run(seed: u64, mix: &Mix, rules: Rules, traced: bool) -> Outcome {
         let mut schedule = Schedule::new(seed, mix, rules, traced);
         schedule.trouble();
         schedule.heal();
-        let met = std::mem::take(&mut schedule.met);
         let mut sim = schedule.sim();
         Outcome {
-            met,
             failure: sim.log.failure.take(),
             trace: sim.trace.take().unwrap_or_default(),
             acked: sim.log.acked,
@@ -140,16 +129,11 @@ impl Schedule {
             sim: Arc::new(Mutex::new(sim)),
             decants: Vec::new(),
             tasks: Vec::new(),
-            mover: {
-                let fence = first_fence(phase);
-                let fleet = rng.bool().then(|| Fleet::new(&fence, count));
-                Mover::new(fence, mix.moves, fleet)
-            },
+            mover: Mover::new(first_fence(phase), mix.moves, rng.bool()),
             keys: [&b"a"[..], b"b"][..rng.usize(mix.keys.clone())].iter().map(|k| Key::from_bytes(*k)).collect(),
             settings,
             ops_left: rng.u32(mix.ops.clone()),
             ops_ever: 0,
-            met: BTreeMap::new(),
             rng,
             mix: mix.clone(),
         };
@@ -192,17 +176,9 @@ impl Schedule {
 
     /// A decant reads the record before it serves, and knows nothing else.
     pub fn start_decant(&mut self, decant: usize) {
-        let mut fence = self.mover.fence().clone();
+        let fence = self.mover.fence().clone();
         self.sim().connect(decant);
-        let mut own = fence.member == member(decant);
-        if let Some(fleet) = &mut self.mover.fleet {
-            fleet.starts(decant, self.sim.lock().unwrap().now);
-            // What it cannot confirm it never acts alone on.
-            own = false;
-            if fleet.is_cut(decant) {
-                fence = self.sim.lock().unwrap().shard.fence().cloned().unwrap_or(fence);
-            }
-        }
+        let own = fence.member == member(decant);
         let (world, rules) = (SimWorld { sim: self.sim.clone(), decant }, self.sim().rules);
         let beliefs = Beliefs::new(Belief::new(fence, false, own), &member(decant));
         let site = Site::new(world, rules, self.settings.clone(), beliefs, 1);
@@ -259,12 +235,6 @@ impl Schedule {
         true
     }
 
-    pub fn alone_under_way_of(&self, decant: usize) -> bool {
-        let sim = self.sim();
-        let of_it = |i: &usize| self.tasks[*i].decant == decant && self.tasks[*i].work.is_some();
-        (0..self.tasks.len()).filter(of_it).any(|i| sim.flags[i].alone)
-    }
-
     /// Whether a write to Kask alone may be under way.
     pub fn alone_under_way(&self) -> bool {
         let sim = self.sim();
@@ -312,9 +282,6 @@ impl Schedule {
             sim.say(|| "no faults from here on".into());
             (sim.faults_left, sim.full) = (0, false);
             sim.cut.fill(false);
-        }
-        if let Some(fleet) = &mut self.mover.fleet {
-            (0..self.decants.len()).for_each(|decant| fleet.cut(decant, false));
         }
         for decant in 0..self.decants.len() {
             if !self.decants[decant].alive {

@@ -54,7 +54,7 @@ type Straggler = (String, Box<dyn FnOnce(&mut Shard, Millis) + Send>);
 /// A line of a decant's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alone {
-    pub decant: usize,
+    decant: usize,
     key: Key,
     version: u64,
     noted_at: Millis,
