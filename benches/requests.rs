@@ -9,6 +9,7 @@ use decant::{
     codec::{key::Key, transcode::Transcoder},
     config::{Config, Sources},
     dialect::{Answer, Context, KeyValue, Operation, Verb},
+    http::Room,
     phase::Phase,
     stash::{Stash, mover::Mover},
     telemetry::metrics,
@@ -129,7 +130,8 @@ fn config(dir: &Path, phase: Phase, redis_port: u16) -> Config {
 /// The stash as `decant serve` builds and starts it, its phase confirmed and settled.
 async fn open(config: &Config, stop: &CancellationToken) -> Arc<Mover> {
     let state = StateDir::open(&config.state_dir).expect("a state_dir");
-    let built = build::stash(&config.stashes[0], config, &state, &TaskTracker::new()).await.expect("a stash");
+    let room = Room::new(config.limits.held_bytes_max, config.limits.body_bytes_max);
+    let built = build::stash(&config.stashes[0], config, &state, &TaskTracker::new(), &room).await.expect("a stash");
     build::start(&built.mover, &built.backfill, stop);
     let begun = Instant::now();
     while !(built.mover.stash().is_confirmed() && built.mover.stash().site.belief().settled) {

@@ -23,7 +23,7 @@ use crate::{
     backfill::Backfill,
     config::Secret,
     dialect::About,
-    http::{BodyFault, BodyRoom, Limits, Reply, discard, read_body},
+    http::{BodyFault, Limits, Reply, Room, discard, read_body},
     stash::mover::Mover,
     verify::Verifier,
 };
@@ -66,7 +66,7 @@ struct Inner {
     parts: AdminParts,
     started: Instant,
     limits: Limits,
-    room: BodyRoom,
+    room: Room,
     inspections: Semaphore,
     /// One for each stash.
     next: Vec<NextSteps>,
@@ -75,7 +75,7 @@ struct Inner {
 impl Admin {
     pub fn new(parts: AdminParts) -> Admin {
         let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
-        let room = BodyRoom::new(&limits);
+        let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
         let inspections = Semaphore::new(INSPECTIONS_MAX);
         let next = parts.stashes.iter().map(|_| NextSteps::default()).collect();
         Admin(Arc::new(Inner { parts, started: Instant::now(), limits, room, inspections, next }))
@@ -237,7 +237,7 @@ impl Inner {
 
     async fn body(&self, body: &mut Incoming) -> Result<bytes::Bytes, Problem> {
         let fault = match read_body(body, &self.limits, &self.room).await {
-            Ok(held) => return Ok(held.bytes),
+            Ok(body) => return Ok(body),
             Err(fault) => fault,
         };
         if matches!(fault, BodyFault::TooLarge | BodyFault::NoRoom) {

@@ -1,6 +1,7 @@
 //! The only place that builds: a config becomes listeners and tasks, runs until stopped, and drains.
 
 pub mod build;
+mod descriptors;
 mod keep_up;
 pub mod state_dir;
 
@@ -8,7 +9,7 @@ use crate::{
     admin::{Admin, AdminParts, Managed},
     config::{Config, StashConfig},
     dialect::{About, Dialect, Manners, Meter, Mount, Pages, SameBaseUri},
-    http::serve,
+    http::{Room, serve},
     kask_server,
     phase::file::RecordFault,
     stash::memory::MemoryFault,
@@ -74,17 +75,20 @@ pub async fn run(
     let admin = bind("admin.listen", config.admin.listen).await?;
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
+    let mut limits = build::limits(&config);
+    limits.connections_max = descriptors::for_connections(limits.connections_max, config.stashes.len());
+    let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
     let (mut stashes, mut kasks) = (Vec::new(), Vec::new());
     for stash in &config.stashes {
-        let built = build::stash(stash, &config, &state, &tasks).await?;
+        let built = build::stash(stash, &config, &state, &tasks, &room).await?;
         kasks.extend(built.kask);
         let keys_max = config.limits.key_bytes_max;
         let verifier = Verifier::open(built.mover.clone(), &state.path, keys_max, background.clone(), tasks.clone());
         stashes.push(Managed { mover: built.mover, backfill: built.backfill, verifier });
     }
-    let limits = build::limits(&config);
     let pages = Pages { about: About::this_build(), metrics: metrics.clone() };
-    let dialect = Dialect::new(mounts(&config, &stashes), Manners::DECANT, pages, Some(Meter::new()), limits.clone())?;
+    let mounts = mounts(&config, &stashes);
+    let dialect = Dialect::new(mounts, Manners::DECANT, pages, Some(Meter::new()), limits.clone(), room)?;
     let admin_service = Admin::new(AdminParts {
         stashes: stashes.clone(),
         metrics,

@@ -4,9 +4,11 @@ mod body;
 mod limits;
 mod pulse;
 mod reply;
+mod room;
 mod serve;
 
-pub use body::{BodyFault, BodyRoom, HeldBody, discard, read_body};
+pub use body::{BodyFault, discard, read_body};
 pub use limits::Limits;
 pub use reply::Reply;
+pub use room::{Growing, NoRoom, Room};
 pub use serve::{Drained, serve};

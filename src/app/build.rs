@@ -7,14 +7,14 @@ use crate::{
     config::{Config, EtcdConfig, KaskEndpoint, RedisConfig, StashConfig},
     etcd::ClientSettings,
     fleet::{FileStore, Shared, SharedSettings},
-    http::Limits,
+    http::{Limits, Room},
     kask_server::{self, Options, RedbStore, Running},
     outbox::{Outbox, OutboxSettings},
     phase::file::RecordFile,
     protocol::{Belief, Beliefs, Fence},
     stash::{Alone, Stash, StashMetrics, StashParts, Tiers, memory::Memory, mover::Mover},
     tier::{
-        kask::KaskTier,
+        kask::{KaskLimits, KaskTier},
         redis::{Shard, Target},
         shards::ShardMap,
     },
@@ -31,7 +31,8 @@ pub struct Built {
     pub kask: Option<(Running, CancellationToken)>,
 }
 
-/// Opens the tiers of one stash and its record; what goes on after an answer runs on `tasks`. Nothing is served before [`start`].
+/// Opens the tiers of one stash and its record; what goes on after an answer runs on `tasks`, and `room` is for large values. Nothing is
+/// served before [`start`].
 ///
 /// # Errors
 /// Each says what to do.
@@ -40,6 +41,7 @@ pub async fn stash(
     all: &Config,
     state: &StateDir,
     tasks: &TaskTracker,
+    room: &Room,
 ) -> Result<Built, StartFault> {
     let (url, kask) = match &config.kask.endpoint {
         KaskEndpoint::Url(url) => (url.clone(), None),
@@ -48,7 +50,8 @@ pub async fn stash(
             (format!("http://{}{}", running.addr, config.base_uri.as_str()), Some((running, stop)))
         }
     };
-    let tier = KaskTier::new(&url, config.kask.timeout, &config.name)
+    let kask_limits = KaskLimits { room: room.clone(), ..KaskLimits::default() };
+    let tier = KaskTier::with_limits(&url, config.kask.timeout, &config.name, kask_limits)
         .map_err(|fault| StartFault::KaskUrl { stash: config.name.clone(), fault })?;
     let outbox = config.redis.as_ref().map(|redis| outbox(config, redis)).transpose()?;
     let memory = outbox.as_ref().map(|_| memory(config, state)).transpose()?;
@@ -73,6 +76,7 @@ pub async fn stash(
             alone: Arc::new(alone),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
+            room: room.clone(),
             started: Instant::now(),
             redis_timeout: config.redis.as_ref().map_or(Duration::ZERO, |redis| redis.timeout),
         },
@@ -206,6 +210,7 @@ pub fn limits(config: &Config) -> Limits {
     Limits {
         header_bytes_max: told.header_bytes_max,
         body_bytes_max: told.body_bytes_max,
+        held_bytes_max: told.held_bytes_max,
         header_timeout: told.header_timeout,
         body_timeout: told.body_timeout,
         idle_timeout: told.idle_timeout,

@@ -75,6 +75,7 @@ pub(super) struct LogImage {
 pub(super) struct LimitsImage {
     pub header_bytes_max: Option<usize>,
     pub body_bytes_max: Option<usize>,
+    pub held_bytes_max: Option<usize>,
     pub key_bytes_max: Option<usize>,
     pub connections_max: Option<usize>,
     pub requests_in_flight_max: Option<usize>,

@@ -43,6 +43,8 @@ pub struct LimitsConfig {
     pub header_bytes_max: usize,
     /// One value, in bytes: over it the answer is 413.
     pub body_bytes_max: usize,
+    /// Large request bodies and answers held at once, in bytes: over it the answer is 503.
+    pub held_bytes_max: usize,
     /// One decoded key, in bytes: over it the answer is 400.
     pub key_bytes_max: usize,
     /// Open connections of one listener; further ones wait in the kernel's backlog.
@@ -236,6 +238,7 @@ impl Default for LimitsConfig {
         LimitsConfig {
             header_bytes_max: 16 * 1024,
             body_bytes_max: 15 * 1024 * 1024,
+            held_bytes_max: 256 * 1024 * 1024,
             key_bytes_max: crate::codec::key::KEY_BYTES_MAX,
             connections_max: 10_000,
             requests_in_flight_max: 1024,

@@ -79,6 +79,7 @@ pub const KEYS: &[KeySpec] = &[
     // hyper needs 8 KiB to read a head at all.
     key("limits.header_bytes_max", bytes(8192, 1024 * 1024), "16384"),
     key("limits.body_bytes_max", bytes(1, BODY_BYTES_MAX), "15728640"),
+    key("limits.held_bytes_max", bytes(1024 * 1024, 1024 * 1024 * 1024 * 1024), "268435456"),
     key("limits.key_bytes_max", bytes(1, crate::codec::key::KEY_BYTES_MAX as u64), "65535"),
     key("limits.connections_max", count(1, 1_000_000, "connections"), "10000"),
     key("limits.requests_in_flight_max", count(1, 1_000_000, "requests"), "1024"),

@@ -102,6 +102,7 @@ fn limits(image: &LimitsImage) -> LimitsConfig {
     LimitsConfig {
         header_bytes_max: image.header_bytes_max.unwrap_or(default.header_bytes_max),
         body_bytes_max: image.body_bytes_max.unwrap_or(default.body_bytes_max),
+        held_bytes_max: image.held_bytes_max.unwrap_or(default.held_bytes_max),
         key_bytes_max: image.key_bytes_max.unwrap_or(default.key_bytes_max),
         connections_max: image.connections_max.unwrap_or(default.connections_max),
         requests_in_flight_max: image.requests_in_flight_max.unwrap_or(default.requests_in_flight_max),

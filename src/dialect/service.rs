@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{
     codec::key::Key,
-    http::{BodyFault, BodyRoom, HeldBody, Limits, Reply, discard, read_body},
+    http::{BodyFault, Limits, Reply, Room, discard, read_body},
     telemetry::seldom::Seldom,
 };
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Instant};
@@ -31,7 +32,7 @@ struct Inner {
     /// `None`: requests are not counted here, for an embedded Kask whose requests are decant's own.
     meter: Option<Meter>,
     limits: Limits,
-    room: BodyRoom,
+    room: Room,
     operations: Arc<Semaphore>,
     running: TaskTracker,
     /// An outage refuses every request: one line in a while says so, the metrics say how many.
@@ -44,6 +45,8 @@ struct Inner {
 pub struct SameBaseUri(pub BaseUri);
 
 impl Dialect {
+    /// `room` is for the bodies of its requests, and of whatever else shares it.
+    ///
     /// # Errors
     /// Two mounts with one base URI.
     pub fn new(
@@ -52,6 +55,7 @@ impl Dialect {
         pages: Pages,
         meter: Option<Meter>,
         limits: Limits,
+        room: Room,
     ) -> Result<Dialect, SameBaseUri> {
         for (i, mount) in mounts.iter().enumerate() {
             if mounts[..i].iter().any(|other| other.base_uri == mount.base_uri) {
@@ -59,7 +63,6 @@ impl Dialect {
             }
         }
         let openapi = pages::openapi(&mounts, manners.put_is_post && manners.head_is_get);
-        let room = BodyRoom::new(&limits);
         let operations = Arc::new(Semaphore::new(OPERATIONS_MAX));
         let running = TaskTracker::new();
         Ok(Dialect(Arc::new(Inner {
@@ -114,7 +117,7 @@ struct Arriving<'a> {
 }
 
 impl Arriving<'_> {
-    async fn read(&mut self, limits: &Limits, room: &BodyRoom) -> Result<HeldBody, BodyFault> {
+    async fn read(&mut self, limits: &Limits, room: &Room) -> Result<Bytes, BodyFault> {
         let declared_too_large = self.body.size_hint().lower() > limits.body_bytes_max as u64;
         let read = read_body(self.body, limits, room).await;
         // A sender in the midst of a large body would see a reset and not the answer.
@@ -179,24 +182,24 @@ impl Inner {
         incoming: &mut Arriving<'_>,
         instance: &[u8],
     ) -> Response<Reply> {
-        let (verb, held) = match ask {
-            Ask::Get { latest } | Ask::Head { latest } => (Verb::Get { latest }, HeldBody::default()),
-            Ask::Delete => (Verb::Delete, HeldBody::default()),
+        let verb = match ask {
+            Ask::Get { latest } | Ask::Head { latest } => Verb::Get { latest },
+            Ask::Delete => Verb::Delete,
             // Boxed: a GET, which reads no body, is not to carry the room for it.
             Ask::Set { only_if_absent } => match Box::pin(incoming.read(&self.limits, &self.room)).await {
-                Ok(held) if held.bytes.is_empty() => {
+                Ok(body) if body.is_empty() => {
                     return respond::answer(Answer::BadRequest { detail: String::new() }, instance, false);
                 }
-                Ok(held) => (Verb::Set { body: held.bytes.clone(), only_if_absent }, held),
+                Ok(body) => Verb::Set { body, only_if_absent },
                 Err(fault) => return respond::body_fault(fault, self.manners.says_too_large, instance),
             },
         };
-        let answer = self.run(mount.store.clone(), Operation { key, verb, context }, held).await;
+        let answer = self.run(mount.store.clone(), Operation { key, verb, context }).await;
         respond::answer(answer, instance, matches!(ask, Ask::Head { .. }))
     }
 
     /// Runs an operation to its end, whatever becomes of the client or of the store's code.
-    async fn run(&self, store: Arc<dyn KeyValue>, op: Operation, held: HeldBody) -> Answer {
+    async fn run(&self, store: Arc<dyn KeyValue>, op: Operation) -> Answer {
         let Ok(permit) = self.operations.clone().try_acquire_owned() else {
             let detail = "Too many operations are under way; try again later".to_owned();
             return Answer::Unavailable { detail, retry_after_s: 1 };
@@ -204,7 +207,7 @@ impl Inner {
         let request_id = op.context.request_id.clone();
         let running = self.running.spawn(async move {
             let answer = store.call(op).await;
-            drop((permit, held));
+            drop(permit);
             answer
         });
         let answer = running.await.unwrap_or_else(|fault| Answer::Failed { detail: fault.to_string() });

@@ -13,8 +13,8 @@ pub struct Limits {
     pub headers_max: usize,
     /// A request's body, in bytes; more is answered 413.
     pub body_bytes_max: usize,
-    /// All bodies that are being held at the same time, in bytes; a body that finds no room is answered 503.
-    pub bodies_bytes_max: usize,
+    /// All large bodies that are being held at the same time, of requests and of answers, in bytes; one that finds no room is answered 503.
+    pub held_bytes_max: usize,
     /// From the first byte of a request to the end of its headers; then the connection is cut.
     pub header_timeout: Duration,
     /// From the end of the headers to the end of the body; then 408 and the connection is closed.
@@ -22,6 +22,8 @@ pub struct Limits {
     /// How long a connection may lie still between two requests. Longer than the 4.5 s after which Envoy gives one up, so
     /// that it is never decant that closes a connection Envoy is about to use.
     pub idle_timeout: Duration,
+    /// How long a client may take for an answer that it takes slowly, beyond `idle_timeout`; then the connection is cut.
+    pub answer_timeout: Duration,
     /// Open connections; over it none is accepted until one ends.
     pub connections_max: usize,
     /// How long a stopping listener waits for requests under way; then their connections are cut.
@@ -36,10 +38,11 @@ impl Default for Limits {
             header_bytes_max: 128 * 1024,
             headers_max: 100,
             body_bytes_max: 16 * 1024 * 1024,
-            bodies_bytes_max: 256 * 1024 * 1024,
+            held_bytes_max: 256 * 1024 * 1024,
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            answer_timeout: Duration::from_secs(30),
             connections_max: 4096,
             drain_timeout: Duration::from_secs(10),
             key_bytes_max: KEY_BYTES_MAX,

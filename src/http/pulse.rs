@@ -1,5 +1,6 @@
 //! How long a connection may go on as it is: lying still between requests, or sending headers.
 
+use super::Limits;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::{
@@ -17,8 +18,9 @@ use tokio::{
 
 #[derive(Clone, Copy)]
 enum Stage {
-    /// Between two requests, or the answer is going out; cut at the instant.
-    Still(Instant),
+    /// Between two requests, or the answer is going out; cut at `at`. Each byte that goes out puts that off, up to `latest`: who takes an
+    /// answer a byte at a time does not make decant hold it for ever. `since`: the last of these bytes.
+    Still { since: Instant, at: Instant, latest: Instant },
     /// Headers are arriving; cut at the instant.
     Headers(Instant),
     /// A request is being worked on; its own limits hold.
@@ -30,11 +32,14 @@ pub(super) struct Pulse {
     stage: Mutex<Stage>,
     idle: Duration,
     headers: Duration,
+    answer: Duration,
 }
 
 impl Pulse {
-    pub(super) fn new(idle: Duration, headers: Duration) -> Arc<Pulse> {
-        Arc::new(Pulse { stage: Mutex::new(Stage::Still(Instant::now() + idle)), idle, headers })
+    pub(super) fn new(limits: &Limits) -> Arc<Pulse> {
+        let (idle, headers, answer) = (limits.idle_timeout, limits.header_timeout, limits.answer_timeout);
+        let stage = Mutex::new(still(idle, answer));
+        Arc::new(Pulse { stage, idle, headers, answer })
     }
 
     fn update(&self, change: impl FnOnce(Stage) -> Stage) {
@@ -48,36 +53,48 @@ impl Pulse {
     }
 
     fn still(&self) {
-        self.update(|_| Stage::Still(Instant::now() + self.idle));
+        self.update(|_| still(self.idle, self.answer));
     }
 
     fn bytes_read(&self) {
         self.update(|stage| match stage {
-            Stage::Still(_) => Stage::Headers(Instant::now() + self.headers),
+            Stage::Still { .. } => Stage::Headers(Instant::now() + self.headers),
             as_it_is => as_it_is,
         });
     }
 
     fn bytes_written(&self) {
         self.update(|stage| match stage {
-            Stage::Still(_) => Stage::Still(Instant::now() + self.idle),
+            Stage::Still { latest, .. } => {
+                let since = Instant::now();
+                Stage::Still { since, at: latest.min(since + self.idle), latest }
+            }
             as_it_is => as_it_is,
         });
     }
 
-    /// Returns when the connection has to be cut.
-    pub(super) async fn flatline(&self) {
+    /// Returns when the connection has to be cut. `crowded`: others wait for its place, which it may keep no longer than headers may take.
+    pub(super) async fn flatline(&self, crowded: impl Fn() -> bool) {
         loop {
             let now = Instant::now();
             let stage = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
             match stage {
-                Stage::Still(at) | Stage::Headers(at) if at <= now => return,
+                Stage::Still { at, .. } | Stage::Headers(at) if at <= now => return,
+                Stage::Still { since, .. } if since + self.headers <= now && crowded() => return,
                 // A stage that begins while this sleeps ends no earlier than its own limit from now, so sleep at most that.
-                Stage::Still(at) | Stage::Headers(at) => tokio::time::sleep_until(at.min(now + self.headers)).await,
+                Stage::Still { at, .. } | Stage::Headers(at) => {
+                    tokio::time::sleep_until(at.min(now + self.headers)).await
+                }
                 Stage::Busy => tokio::time::sleep(self.headers.min(self.idle)).await,
             }
         }
     }
+}
+
+/// An answer is handed over; in the end nothing but the idle time is left.
+fn still(idle: Duration, answer: Duration) -> Stage {
+    let now = Instant::now();
+    Stage::Still { since: now, at: now + idle, latest: now + answer + idle }
 }
 
 /// A socket that tells its pulse of every byte.

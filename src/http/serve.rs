@@ -56,15 +56,15 @@ where
         };
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
-        let pulse = Pulse::new(limits.idle_timeout, limits.header_timeout);
+        let pulse = Pulse::new(&limits);
         let io = TokioIo::new(Felt { stream, pulse: pulse.clone() });
         let connection = graceful.watch(http1.serve_connection(io, felt(service.clone(), pulse.clone())));
-        let cut = cut.clone();
+        let (cut, places) = (cut.clone(), slots.clone());
         connections.spawn(async move {
             tokio::select! {
                 // An error here is the client's: it went away, or sent what is no HTTP and got hyper's 400.
                 _ = connection => {}
-                () = pulse.flatline() => {}
+                () = pulse.flatline(|| places.available_permits() == 0) => {}
                 () = cut.cancelled() => {}
             }
             drop(slot);

@@ -6,7 +6,7 @@ use crate::{
         About, Answer, AnswerFuture, BaseUri, Dialect, KeyValue, Manners, Meter, Mount, Operation, Pages, SameBaseUri,
         Verb,
     },
-    http::{Drained, Limits, serve},
+    http::{Drained, Limits, Room, serve},
 };
 use std::{
     io,
@@ -149,7 +149,8 @@ pub fn spawn(
     let Options { base_uri, default_ttl_s, limits, clock, pages, meter } = options;
     let server = Arc::new(KaskServer::new(store.clone(), default_ttl_s, clock.clone()));
     let mounts = vec![Mount { base_uri, store: server }];
-    let dialect = Dialect::new(mounts, Manners::KASK, pages, meter, limits.clone())?;
+    let room = Room::new(limits.held_bytes_max, limits.body_bytes_max);
+    let dialect = Dialect::new(mounts, Manners::KASK, pages, meter, limits.clone(), room)?;
     let drain_timeout = limits.drain_timeout;
     let task = tokio::spawn(async move {
         let sweeper = tokio::spawn(sweep(store, clock, stop.clone()));

@@ -202,7 +202,7 @@ impl Outbox {
     pub(super) fn taken(&self, key: &Key, reply: &Reply) -> Result<Taken, OddReply> {
         Ok(match (reply.text(0)?, reply.stored(0, &self.transcoder)?) {
             ("shown", value) => Taken::Shown { value, doubtful: reply.int(2)? == 1 },
-            ("type", Stored::Untranscodable(reason)) => Taken::Odd(reason),
+            ("type" | "large", Stored::Untranscodable(reason)) => Taken::Odd(reason),
             (_, Stored::Absent) => Taken::Nothing,
             (_, value) => {
                 self.counted(key, reply, 3)?;

@@ -56,6 +56,7 @@ impl Reply {
                 Err(untranscodable) => Stored::Untranscodable(untranscodable.reason),
             },
             "type" => Stored::Untranscodable("redis_type"),
+            "large" => Stored::Untranscodable("too_large"),
             _ => Stored::Absent,
         })
     }

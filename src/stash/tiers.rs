@@ -3,12 +3,13 @@
 use super::{Alone, LoneWrite, StashMetrics, current_forward, with_forward};
 use crate::{
     codec::key::Key,
+    http::Room,
     outbox::Outbox,
     protocol::{
         World,
         world::{
             Applied, Background, Claimed, Content, Event, KaskGot, KaskPut, Millis, Owned, Refusal, Seen, Settled,
-            Taken, Token, Unheard,
+            Stored, Taken, Token, Unheard,
         },
     },
     tier::{
@@ -29,6 +30,8 @@ pub struct Tiers {
     pub alone: Arc<Alone>,
     pub metrics: Arc<StashMetrics>,
     pub tasks: TaskTracker,
+    /// For large values read from Redis.
+    pub room: Room,
     /// The zero of [`World::now`].
     pub started: Instant,
     /// Bound of one step on Redis.
@@ -46,6 +49,16 @@ impl Tiers {
 
     fn outbox(&self) -> Result<&Outbox, Unheard> {
         self.outbox.as_deref().ok_or_else(|| Unheard("no Redis is configured for this stash".into()))
+    }
+
+    /// A value that was read, and the room that it takes. What was begun on Redis for a value that finds no room is left to the reaper.
+    fn held(&self, value: Stored) -> Result<Stored, Refusal> {
+        Ok(match value {
+            Stored::Body(body) => {
+                Stored::Body(self.room.hold(body).map_err(|full| Refusal::Unknown(full.to_string()))?)
+            }
+            other => other,
+        })
     }
 
     fn begin_on(&self) -> Result<&Outbox, Refusal> {
@@ -89,11 +102,16 @@ impl World for Tiers {
     }
 
     async fn read(&self, key: &Key, fence: &str, until: Millis) -> Result<Seen, Refusal> {
-        self.begin_on()?.read(key, fence, self.redis_until(until)).await
+        let seen = self.begin_on()?.read(key, fence, self.redis_until(until)).await?;
+        Ok(Seen { value: self.held(seen.value)?, ..seen })
     }
 
     async fn take(&self, key: &Key, fence: &str, intent: Token, until: Millis) -> Result<Taken, Refusal> {
-        self.begin_on()?.take(key, fence, intent, self.redis_until(until)).await
+        Ok(match self.begin_on()?.take(key, fence, intent, self.redis_until(until)).await? {
+            Taken::Value { value, generation } => Taken::Value { value: self.held(value)?, generation },
+            Taken::Shown { value, doubtful } => Taken::Shown { value: self.held(value)?, doubtful },
+            nothing => nothing,
+        })
     }
 
     async fn settle(&self, key: &Key, intent: Token, generation: u64, until: Millis) -> Result<Settled, Unheard> {

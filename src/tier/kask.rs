@@ -13,6 +13,7 @@ mod answer;
 mod away;
 
 use crate::codec::key::Key;
+use crate::http::{Limits, Room};
 use crate::tier::breaker::{Asker, LiveBreaker, Outcome};
 use crate::tier::{Forward, metrics::OpMetrics};
 use answer::{Certainty, Fault, Whole};
@@ -38,12 +39,14 @@ const KEY_BYTES_SURE: usize = 8 * 1024;
 const USER_AGENT: &str = concat!("decant/", env!("CARGO_PKG_VERSION"));
 
 /// What one [`KaskTier`] may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct KaskLimits {
     /// Requests under way at once; also the idle connections kept.
     pub connections_max: usize,
     /// The largest value read from Kask, in bytes.
     pub body_bytes_max: usize,
+    /// Room for the large ones of the values being read, which they keep until they are let go of.
+    pub room: Room,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
 }
@@ -51,9 +54,11 @@ pub struct KaskLimits {
 impl Default for KaskLimits {
     /// 256 connections; 16 MiB (what Kask on Cassandra takes) and a little for the envelope; 4 s.
     fn default() -> KaskLimits {
+        let (body_bytes_max, room) = (16 * 1024 * 1024 + 64 * 1024, Limits::default().held_bytes_max);
         KaskLimits {
             connections_max: 256,
-            body_bytes_max: 16 * 1024 * 1024 + 64 * 1024,
+            body_bytes_max,
+            room: Room::new(room, body_bytes_max),
             idle_timeout: Duration::from_secs(4),
         }
     }
@@ -70,7 +75,7 @@ pub struct KaskError {
 }
 
 /// Every [`KaskError::kind`].
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 17] = [
     "timeout",           // the deadline passed while the request was under way
     "connect",           // no connection could be made
     "pool_full",         // no place in the pool before the deadline, or too many were waiting
@@ -79,6 +84,7 @@ pub const KINDS: [&str; 16] = [
     "closed",            // the connection ended without an answer
     "half_body",         // it ended in the middle of the answer's body, or the body has no end that can be checked
     "garbage",           // what came back is no HTTP
+    "no_room",           // too many large values are being held
     "too_large",         // the answer's head or body is over its limit
     "redirect",          // 3xx; never followed
     "not_kask",          // something answered, but not Kask: check the URL
@@ -124,6 +130,7 @@ pub struct KaskTier {
     base: Base,
     timeout: Duration,
     body_bytes_max: usize,
+    room: Room,
     /// One permit for each request under way.
     places: Semaphore,
     places_max: usize,
@@ -177,6 +184,7 @@ impl KaskTier {
             base,
             timeout,
             body_bytes_max: limits.body_bytes_max,
+            room: limits.room,
             places: Semaphore::new(connections_max),
             places_max: connections_max,
             queue: Semaphore::new(connections_max * (WAITING_PER_PLACE + 1)),
@@ -294,7 +302,7 @@ impl KaskTier {
         }
         let whole = async {
             let response = self.client.request(request).await.map_err(|error| answer::of_client_error(&error))?;
-            answer::read_whole(response, self.body_bytes_max).await
+            answer::read_whole(response, self.body_bytes_max, &self.room).await
         };
         match timeout_at(deadline, whole).await {
             Ok(result) => result,

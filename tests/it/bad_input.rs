@@ -44,6 +44,24 @@ fn odd_bytes_in_redis_are_a_miss_with_a_metric_and_are_never_copied() {
     }
 }
 
+/// No Kask could keep it, and decant would have to hold it whole.
+#[test]
+fn a_value_larger_than_any_kask_keeps_is_a_miss_and_is_not_read() {
+    let (redis, kask) = (RedisServer::start(), Kask::start());
+    let largest = 16 * 1024 * 1024 + 64 * 1024;
+    for phase in ["kask-first", "dual-write"] {
+        let decant = Whole::start(&Setup::new(&redis, phase).with_kask(&kask));
+        redis_set(&redis, "k", vec![b'x'; largest + 1]);
+        assert_eq!((decant.get("k").status(), decant.get("k").text().as_str()), (404, NOT_FOUND));
+        assert_eq!(decant.metric("decant_untranscodable_total", &["reason=\"too_large\""]), 2.0);
+        assert_eq!(decant.set("k", "JSON..1").status(), 201);
+        assert_eq!(decant.got("k"), (200, "JSON..1".into()));
+        decant.wait_drained(&redis);
+        drop(decant);
+        redis::cmd("FLUSHALL").exec(&mut redis.client()).unwrap();
+    }
+}
+
 #[test]
 fn a_value_of_another_redis_type_is_a_miss_and_can_be_written_and_deleted() {
     let redis = RedisServer::start();

@@ -3,7 +3,7 @@
 use crate::support::{Raw, Wire, exchange};
 use decant::{
     dialect::{About, Answer, AnswerFuture, Dialect, KeyValue, Manners, Mount, Operation, Pages, Verb},
-    http::{Drained, Limits, serve},
+    http::{Drained, Limits, Room, serve},
 };
 use std::{
     collections::HashMap,
@@ -30,9 +30,17 @@ impl Memory {
     }
 }
 
+/// With a copy of the body, and the body itself, which takes room as long as it is kept.
+fn unheld(mut op: Operation) -> (Operation, Option<bytes::Bytes>) {
+    let Verb::Set { body, .. } = &mut op.verb else { return (op, None) };
+    let held = std::mem::replace(body, bytes::Bytes::copy_from_slice(body));
+    (op, Some(held))
+}
+
 impl KeyValue for Memory {
     fn call(&self, op: Operation) -> AnswerFuture<'_> {
         Box::pin(async move {
+            let (op, _held_meanwhile) = unheld(op);
             self.seen.lock().unwrap().push(op.clone());
             let key = op.key.as_bytes().to_vec();
             match key.as_slice() {
@@ -66,6 +74,10 @@ impl KeyValue for Memory {
     }
 }
 
+fn room(limits: &Limits) -> Room {
+    Room::new(limits.held_bytes_max, limits.body_bytes_max)
+}
+
 /// A dialect over [`Memory`], mounted at `/echoseen/v1/` and `/other/`.
 pub struct Server {
     pub addr: SocketAddr,
@@ -83,7 +95,7 @@ impl Server {
         let about = About { version: "1".into(), build_date: "2".into(), build_host: "3".into(), rustc: "4".into() };
         let pages = Pages { about, metrics: Arc::new(|| "up 1\n".to_owned()) };
         let mounts = vec![mount("/echoseen/v1/"), mount("/other/")];
-        let dialect = Dialect::new(mounts, manners, pages, None, limits.clone()).unwrap();
+        let dialect = Dialect::new(mounts, manners, pages, None, limits.clone(), room(&limits)).unwrap();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -441,6 +453,9 @@ fn two_stores_cannot_have_one_place() {
     let store = Arc::new(Memory::new());
     let mount = || Mount { base_uri: "/a/".parse().unwrap(), store: store.clone() };
     let pages = Pages { about: About::this_build(), metrics: Arc::new(String::new) };
-    let fault = Dialect::new(vec![mount(), mount()], Manners::KASK, pages, None, Limits::default()).err().unwrap();
+    let fault = {
+        let (limits, room) = (Limits::default(), room(&Limits::default()));
+        Dialect::new(vec![mount(), mount()], Manners::KASK, pages, None, limits, room).err().unwrap()
+    };
     assert_eq!(fault.to_string(), "two stores have the base URI /a/; give each its own");
 }

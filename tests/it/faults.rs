@@ -2,6 +2,7 @@
 //! Every answer is recorded and held to what may be told; when all is quiet, the tiers are held to the newest acknowledged writes.
 
 mod bench;
+mod bulk;
 mod checker;
 mod checker_tests;
 mod clients;
@@ -11,6 +12,7 @@ mod history;
 mod matrix;
 mod moves;
 mod mutations;
+mod outages;
 mod proxy;
 mod proxy_tests;
 mod report;
@@ -18,7 +20,7 @@ mod rounds;
 mod stage;
 mod storm;
 mod values;
-mod wire;
+pub mod wire;
 
 use bench::QUIET_WITHIN;
 use rounds::Plan;
@@ -93,4 +95,5 @@ fn without_faults_nothing_is_flagged_or_excused() {
     let report = hold(Plan { faults: false, ..plan(fastrand::u64(..1_000_000), Duration::from_secs(10)) }, false);
     assert_eq!(report.reads_excused, 0);
     assert!(report.moves > 0 && report.operations > 1_000, "{report}");
+    assert!(report.bulk.finished > 0 && report.bulk.verified > 0, "{report}");
 }

@@ -5,7 +5,11 @@ use crate::{
     support::{PATIENCE, Wire, exchange, request},
 };
 use decant::{dialect::Manners, http::Limits};
-use std::time::{Duration, Instant};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 const SHORT: Duration = Duration::from_millis(150);
 /// Longer than any test waits for something that is not to happen.
@@ -110,6 +114,23 @@ fn over_the_cap_a_connection_waits_for_one_to_end() {
     assert_eq!(third.answer(false).status(), 404);
 }
 
+/// Who lies still and has not been cut yet gives way to who waits, and who works does not.
+#[test]
+fn over_the_cap_who_lies_still_gives_way() {
+    let limits = Limits { connections_max: 2, header_timeout: SHORT, idle_timeout: PATIENCE * 4, ..limits() };
+    let server = Server::start(Manners::DECANT, limits);
+    let mut working = Wire::connect(server.addr);
+    working.send(get("gate"));
+    begun(&server, 1);
+    let mut still = Wire::connect(server.addr);
+    still.send(get("k"));
+    still.answer(false);
+    assert_eq!(exchange(server.addr, get("k")).status(), 404, "who waited was not served");
+    still.assert_closes();
+    server.store.gate.add_permits(1);
+    assert_eq!(working.answer(false).status(), 404);
+}
+
 #[test]
 fn a_stop_lets_requests_finish_and_takes_no_more() {
     let server = Server::start(Manners::DECANT, limits());
@@ -171,8 +192,8 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn bodies_share_their_room() {
     let one = 1024 * 1024;
-    // Room for one large body; the first 64 KiB of each are free.
-    let server = Server::start(Manners::DECANT, Limits { body_bytes_max: one, bodies_bytes_max: one, ..limits() });
+    // Room for one large body; the first bytes of each are free.
+    let server = Server::start(Manners::DECANT, Limits { body_bytes_max: one, held_bytes_max: one, ..limits() });
     let mut first = Wire::connect(server.addr);
     first.send(request("POST", "/echoseen/v1/gate", &vec![b'x'; one]));
     begun(&server, 1);
@@ -182,6 +203,31 @@ fn bodies_share_their_room() {
     server.store.gate.add_permits(1);
     assert_eq!(first.answer(false).status(), 201);
     assert_eq!(exchange(server.addr, request("POST", "/echoseen/v1/k", &vec![b'y'; one])).status(), 201);
+}
+
+/// Each byte that goes out is a sign of life, but not for ever: a large answer takes room that others need.
+#[test]
+fn who_takes_an_answer_drop_by_drop_is_cut() {
+    let short = Limits { idle_timeout: SHORT * 10, header_timeout: SHORT, answer_timeout: SHORT, ..limits() };
+    let server = Server::start(Manners::DECANT, short);
+    // More than the kernel takes on the way, and twenty seconds' worth at this pace, which never lets it wait for as long as the idle time.
+    let whole = 64 * 1024 * 1024;
+    server.store.values.lock().unwrap().insert(b"large".to_vec(), vec![b'x'; whole].into());
+    let mut slow = TcpStream::connect(server.addr).unwrap();
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    slow.write_all(get("large").as_bytes()).unwrap();
+    let began = Instant::now();
+    let (mut drop, mut taken) = (vec![0; 64 * 1024], 0);
+    let ended = loop {
+        match slow.read(&mut drop) {
+            Ok(0) => break Ok(()),
+            Ok(read) => taken += read,
+            Err(fault) => break Err(fault.kind()),
+        }
+        assert!(began.elapsed() < PATIENCE, "it is still being served");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(taken < whole && matches!(ended, Ok(()) | Err(ErrorKind::ConnectionReset)), "{taken} bytes, {ended:?}");
 }
 
 #[test]

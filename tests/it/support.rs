@@ -210,10 +210,14 @@ impl Decant {
 
     /// A line of `/proc/PID/status` that counts KiB, `VmRSS` for one.
     pub fn kib(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        kib(self.pid(), name)
     }
+}
+
+pub fn kib(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 impl Drop for Decant {

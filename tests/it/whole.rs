@@ -2,7 +2,7 @@
 
 use crate::{
     redis_server::RedisServer,
-    support::{Decant, Raw, ask, exchange, utf8},
+    support::{Decant, Raw, ask, exchange, kib, utf8},
 };
 use serde_json::{Value, json};
 use std::{
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 /// Longer than anything here takes; reaching it is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const BASE: &str = "/echoseen/v1/";
+const KASK_FILE: &str = "kask.redb";
 
 /// How a decant is to be set up.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub struct Setup {
     pub stash: String,
     /// More lines for `[stash.echoseen.outbox]`.
     pub outbox: String,
+    /// Lines for `[limits]`.
+    pub limits: String,
     /// More lines for `[admin]`.
     pub admin: String,
     /// More lines, with their own tables.
@@ -65,6 +68,7 @@ impl Setup {
             kask_timeout_ms: 500,
             stash: String::new(),
             outbox: String::new(),
+            limits: String::new(),
             admin: String::new(),
             tables: String::new(),
         }
@@ -86,6 +90,7 @@ impl Setup {
             kask_timeout_ms: 500,
             stash: String::new(),
             outbox: String::new(),
+            limits: String::new(),
             admin: String::new(),
             tables: String::new(),
         }
@@ -126,11 +131,12 @@ impl Setup {
         };
         let soak = if self.stash.contains("guards.soak_s") { "" } else { "guards.soak_s = 0" };
         format!(
-            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
+            "listen = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[limits]\n{}\n[stash.echoseen]\nbase_uri = \"{BASE}\"\n\
              phase = \"{}\"\nserialization = \"{}\"\n{hmac}\ndefault_ttl = 31536000\n{soak}\n{}\n[stash.echoseen.kask]\n{kask}\ntimeout_ms = {}\n\
              {redis}[stash.echoseen.outbox]\nlease_ms = {}\nallow_short_lease = true\n{}\n{}",
             self.state_dir.clone().unwrap_or_else(|| dir.path().join("state")).display(),
             self.admin,
+            self.limits,
             self.phase,
             self.serialization,
             self.stash,
@@ -196,6 +202,11 @@ impl Whole {
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// As [`Decant::kib`].
+    pub fn kib(&self, name: &str) -> u64 {
+        kib(self.child.id(), name)
     }
 
     /// Waits for its end; its exit code.
@@ -401,6 +412,13 @@ impl Kask {
         self.process = Some(kask(&self.dir, &self.addr.to_string()));
     }
 
+    /// As [`Kask::kill_9`] and [`Kask::restart`], and nothing of what it held is left.
+    pub fn wipe(&mut self) {
+        self.kill_9();
+        std::fs::remove_file(self.dir.path().join(KASK_FILE)).unwrap();
+        self.restart();
+    }
+
     /// SIGSTOP: it takes connections and says nothing.
     pub fn hang(&self) {
         self.process.as_ref().unwrap().signal("STOP");
@@ -422,7 +440,7 @@ impl Kask {
 }
 
 fn kask(dir: &TempDir, listen: &str) -> Decant {
-    let data = dir.path().join("kask.redb");
+    let data = dir.path().join(KASK_FILE);
     Decant::start(["kask", "--listen", listen, "--data", utf8(&data), "--base-uri", BASE, "--default-ttl", "31536000"])
 }
 

@@ -72,6 +72,10 @@ local function remove_intent(token, key)
   return 1
 end
 
+-- What Kask on Cassandra can keep, and a little for how Redis's side writes it. What is larger was written past decant: it can be
+-- carried nowhere, and is not read.
+local VALUE_BYTES_MAX = 16 * 1024 * 1024 + 64 * 1024
+
 -- Forgets a record that is not to be believed, with all its intents.
 local function forget(key)
   for _, field in ipairs(redis.call('HKEYS', record_key)) do
@@ -81,10 +85,11 @@ local function forget(key)
   redis.call('DEL', record_key)
 end
 
--- The value as {'body', bytes}, {'absent', ''} or {'type', name}.
+-- The value as {'body', bytes}, {'absent', ''}, {'type', name} or {'large', ''}.
 local function stored()
   local kind = redis.call('TYPE', value_key)['ok']
   if kind == 'none' then return {'absent', ''} end
   if kind ~= 'string' then return {'type', kind} end
+  if redis.call('STRLEN', value_key) > VALUE_BYTES_MAX then return {'large', ''} end
   return {'body', redis.call('GET', value_key)}
 end

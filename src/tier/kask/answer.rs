@@ -1,6 +1,7 @@
 //! What Kask's answers, and the lack of one, mean.
 
 use super::{KaskError, KaskRead, KaskWrite};
+use crate::http::{NoRoom, Room};
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -53,7 +54,11 @@ pub(super) struct Whole {
 }
 
 /// Reads the body to its end, and refuses one whose end cannot be told from a broken connection.
-pub(super) async fn read_whole(response: Response<Incoming>, body_bytes_max: usize) -> Result<Whole, Fault> {
+pub(super) async fn read_whole(
+    response: Response<Incoming>,
+    body_bytes_max: usize,
+    room: &Room,
+) -> Result<Whole, Fault> {
     let unknown = |kind, detail: String| Fault::new(Certainty::Unknown, kind, detail);
     let (head, body) = response.into_parts();
     let status = head.status;
@@ -66,8 +71,8 @@ pub(super) async fn read_whole(response: Response<Incoming>, body_bytes_max: usi
         return Err(unknown("half_body", "neither a length nor chunks: the end of the body cannot be checked".into()));
     }
     let bytes_max = if status == StatusCode::OK { body_bytes_max } else { PROBLEM_BYTES_MAX.min(body_bytes_max) };
-    let body = match Limited::new(body, bytes_max).collect().await {
-        Ok(whole) => whole.to_bytes(),
+    let body = match read_held(Limited::new(body, bytes_max), room).await {
+        Ok(whole) => whole,
         // The status says all; the body was only read to keep the connection.
         Err(_) if status.is_server_error() => Bytes::new(),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -76,6 +81,7 @@ pub(super) async fn read_whole(response: Response<Incoming>, body_bytes_max: usi
                 format!("the body is over {bytes_max} bytes (status {})", status.as_u16()),
             ));
         }
+        Err(error) if error.is::<NoRoom>() => return Err(unknown("no_room", chain(&*error))),
         Err(error) => {
             let kind = if is_bad_framing(&*error) { "garbage" } else { "half_body" };
             return Err(unknown(kind, chain(&*error)));
@@ -83,6 +89,15 @@ pub(super) async fn read_whole(response: Response<Incoming>, body_bytes_max: usi
     };
     let html = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     Ok(Whole { status, html, body })
+}
+
+async fn read_held(mut body: Limited<Incoming>, room: &Room) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    let mut growing = room.begin(body.size_hint().exact());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        growing.push(data)?;
+    }
+    Ok(growing.finish())
 }
 
 /// What a failure before the answer's head means.

@@ -30,7 +30,7 @@ impl Says for KaskError {
     fn says(&self) -> Outcome {
         match self.kind {
             "away" | "pool_full" | "deadline" | "key_too_long" => Outcome::Nothing,
-            "status_4xx" | "too_large" => Outcome::Answered,
+            "status_4xx" | "too_large" | "no_room" => Outcome::Answered,
             _ => Outcome::Failed,
         }
     }

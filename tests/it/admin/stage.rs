@@ -161,6 +161,7 @@ fn mover(redis: &str, kask: &str, state: &Path, options: &Options, tasks: &TaskT
     };
     let parts = StashParts {
         tiers: Tiers {
+            room: decant::http::Room::new(0, 1024 * 1024),
             outbox: Some(outbox),
             kask: Arc::new(KaskTier::new(kask, Duration::from_millis(1200), "echoseen").unwrap()),
             alone: Arc::new(Alone::open(state, "echoseen", metrics.mirror_unclean.clone()).unwrap()),

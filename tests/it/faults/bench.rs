@@ -1,13 +1,14 @@
 //! A stage, what is known of it, and the reckoning once all is quiet.
 
 use super::{
+    bulk::Bulk,
     checker::{self, Kind, Left, Violation},
     clients::{Client, Numbers, watch},
     history::{Action, Attempt, Epoch, Nanos, Op, Told, Value},
     report::{Report, found},
     stage::{Make, Stage},
     storm::Fault,
-    values::{self, KEYS},
+    values,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +31,7 @@ pub struct Bench {
     pub stage: Stage,
     pub numbers: Numbers,
     pub attempts: Mutex<Vec<Attempt>>,
+    keys: usize,
     quiet_within: Duration,
     /// What each key held when it was last quiet.
     initial: BTreeMap<usize, Option<Value>>,
@@ -42,20 +44,22 @@ pub struct Bench {
 pub struct Work {
     pub ops: Vec<Op>,
     pub faults: Vec<Fault>,
+    pub bulk: Bulk,
 }
 
 impl Bench {
     pub fn new(decant: &Path, quiet_within: Duration) -> Bench {
-        Bench::with(Make::for_storms(decant), quiet_within)
+        Bench::of(Make::for_storms(decant), values::KEYS, quiet_within)
     }
 
-    pub fn with(make: Make<'_>, quiet_within: Duration) -> Bench {
+    pub fn of(make: Make<'_>, keys: usize, quiet_within: Duration) -> Bench {
         Bench {
             stage: Stage::new(make),
+            keys,
             quiet_within,
             numbers: Numbers::default(),
-            attempts: Mutex::new(vec![Attempt { version: 1, phase: "redis-only", asked: 0 }]),
-            initial: (0..KEYS).map(|key| (key, None)).collect(),
+            attempts: Mutex::new(vec![Attempt { version: 1, phase: make.phase, asked: 0 }]),
+            initial: (0..keys).map(|key| (key, None)).collect(),
             lacking: BTreeSet::new(),
         }
     }
@@ -63,7 +67,7 @@ impl Bench {
     /// Does `work` with every decant watched, waits until all is quiet, reads and compares everything, and holds every answer to what may
     /// be told.
     pub fn round(&mut self, report: &mut Report, work: impl FnOnce(&Bench) -> Work) {
-        let (Work { mut ops, faults }, mut epoch, unrest) = self.watched(work);
+        let (Work { mut ops, faults, bulk }, mut epoch, unrest) = self.watched(work);
         ops.sort_by_key(|op| op.began);
         epoch.ops = ops;
         epoch.attempts = self.attempts.lock().unwrap().clone();
@@ -79,6 +83,7 @@ impl Bench {
         let verdict = checker::check(&epoch);
         violations.extend(verdict.violations);
         report.rounds += 1;
+        report.bulk.add(bulk);
         report.operations += epoch.ops.len() as u64;
         report.unknown += epoch.ops.iter().filter(|op| matches!(op.told, Told::Unknown(_))).count() as u64;
         report.acknowledged_writes += epoch.ops.iter().filter(|op| op.told == Told::Done).count() as u64;
@@ -117,7 +122,9 @@ impl Bench {
     fn audit(&self, epoch: &mut Epoch, violations: &mut Vec<Violation>) {
         let mut client = Client::new(&self.stage, AUDITOR);
         let stop = AtomicBool::new(true);
-        for (decant, key) in (0..self.stage.decants()).flat_map(|decant| (0..KEYS).map(move |key| (decant, key))) {
+        let decants = self.stage.decants();
+        let keys = self.keys;
+        for (decant, key) in (0..decants).flat_map(|decant| (0..keys).map(move |key| (decant, key))) {
             let until = Instant::now() + self.quiet_within;
             loop {
                 let (op, _) = client.ask(decant, key, Action::Get);
@@ -148,7 +155,7 @@ impl Bench {
             let mut custody = self.stage.custody.lock().unwrap();
             (custody.complete_since, std::mem::take(&mut custody.emptied))
         };
-        for key in 0..KEYS {
+        for key in 0..self.keys {
             let (on_redis, on_kask) = (self.stage.redis_holds(key), self.kask_holds(key));
             let odd = |tier: &str| Violation {
                 kind: Kind::FromNowhere,

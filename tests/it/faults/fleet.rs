@@ -9,6 +9,7 @@ use super::{
     report::Report,
     stage::{FLEET, Make, Stage},
     storm::Fault,
+    values,
 };
 use crate::whole::wait_until;
 use serde_json::{Value as Json, json};
@@ -24,7 +25,7 @@ pub const MOVES: u64 = 8;
 pub fn play(decant: &Path) -> Report {
     let seed = fastrand::u64(..);
     println!("the clients' seed is {seed}");
-    let mut bench = Bench::with(Make { fleet: true, ..Make::for_storms(decant) }, QUIET_WITHIN);
+    let mut bench = Bench::of(Make { fleet: true, ..Make::for_storms(decant) }, values::KEYS, QUIET_WITHIN);
     let mut report = Report { stages: 1, ..Report::default() };
     let mut moves = 0;
     bench.round(&mut report, |bench| {
@@ -76,7 +77,7 @@ fn under_load(bench: &Bench, seed: u64, walk: impl FnOnce(&mut Walk<'_>)) -> Wor
         drop(ended);
         walked.ops.extend(clients.into_iter().flat_map(join));
     });
-    Work { ops: walked.ops, faults: walked.faults }
+    Work { ops: walked.ops, faults: walked.faults, ..Work::default() }
 }
 
 impl Walk<'_> {

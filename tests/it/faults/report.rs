@@ -1,6 +1,7 @@
 //! What rounds came to, and how a finding is told.
 
 use super::{
+    bulk::Bulk,
     checker::{Kind, Violation},
     history::{Epoch, Nanos},
     storm::Fault,
@@ -24,6 +25,7 @@ pub struct Report {
     pub reads_excused: u64,
     pub rounds: u64,
     pub stages: u64,
+    pub bulk: Bulk,
     pub moves: u64,
     pub moves_refused: BTreeMap<String, u64>,
     pub phases_left_quiet: BTreeMap<String, u64>,
@@ -37,6 +39,8 @@ impl std::fmt::Display for Report {
         writeln!(f, "acknowledged writes {}", self.acknowledged_writes)?;
         writeln!(f, "reads checked {} ({} excused)", self.reads_checked, self.reads_excused)?;
         writeln!(f, "rounds {} on {} stages, quiet in {:?}", self.rounds, self.stages, self.phases_left_quiet)?;
+        let Bulk { begun, finished, copied, verified } = self.bulk;
+        writeln!(f, "backfills {begun} ({finished} to their end, {copied} keys copied), runs of verify {verified}")?;
         writeln!(f, "moves {} (refused: {:?})", self.moves, self.moves_refused)?;
         writeln!(f, "faults {}: {:?}", self.faults.values().sum::<u64>(), self.faults)?;
         write!(f, "violations {}", self.violations.len())

@@ -2,6 +2,7 @@
 
 use super::{
     bench::{Bench, Over, Work, join},
+    bulk,
     clients::{Orders, work},
     moves::Operator,
     proxy::Mode,
@@ -64,6 +65,7 @@ fn storm(bench: &Bench, seeds: &mut fastrand::Rng, operator: &mut Operator, faul
     let stage = &bench.stage;
     let (stop, orders) = (AtomicBool::new(false), Orders::default());
     let (net, processes) = (seeds.u64(..), seeds.u64(..));
+    let bulk = seeds.u64(..);
     let seeds: Vec<u64> = (0..CLIENTS).map(|_| seeds.u64(..)).collect();
     std::thread::scope(|scope| {
         let (stop, orders) = (&stop, &orders);
@@ -76,6 +78,7 @@ fn storm(bench: &Bench, seeds: &mut fastrand::Rng, operator: &mut Operator, faul
         let clients: Vec<_> = (seeds.into_iter().enumerate())
             .map(|(name, seed)| scope.spawn(move || work(stage, name, seed, &bench.numbers, orders)))
             .collect();
+        let bulk = scope.spawn(move || bulk::work(stage, bulk, &orders.stop));
         let moves = scope.spawn(|| operator.work(stage, &bench.attempts, stop));
         std::thread::sleep(ROUND);
         drop(stopped);
@@ -94,6 +97,6 @@ fn storm(bench: &Bench, seeds: &mut fastrand::Rng, operator: &mut Operator, faul
         let mut ops = moved.ops;
         ops.extend(clients.into_iter().flat_map(join));
         jitter(Mode::Pass);
-        Work { ops, faults: met }
+        Work { ops, faults: met, bulk: join(bulk) }
     })
 }

@@ -1,0 +1,54 @@
+//! More than decant can hold: what it is given and what it is to give is bounded, and what is over that is told to come back later.
+
+use crate::{
+    redis_server::RedisServer,
+    support::{Wire, ask, exchange, request},
+    whole::{BASE, Kask, Setup, Whole, redis_set, wait_until},
+};
+
+const LARGE: usize = 4 * 1024 * 1024;
+
+fn body(length: usize) -> String {
+    format!("JSON..\"{}\"", "x".repeat(length))
+}
+
+fn get(key: &str) -> String {
+    format!("GET {BASE}{key} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+/// Answers of both tiers that nobody takes fill the room; then large values are refused, reads and writes alike, and small ones are not.
+#[test]
+fn answers_that_are_not_taken_do_not_fill_the_memory() {
+    let (redis, kask) = (RedisServer::start(), Kask::start());
+    let limits = format!("held_bytes_max = {}\n", 4 * LARGE);
+    // Four MiB take their time where an unoptimised build shares the processors with other tests.
+    let redis_lines = "timeout_ms = 800\n".to_owned();
+    let setup = Setup::new(&redis, "kask-first").with_kask(&kask);
+    let decant = Whole::start(&Setup { limits, redis: redis_lines, kask_timeout_ms: 700, ..setup });
+    kask.put("in-kask", &body(LARGE));
+    redis_set(&redis, "in-redis", format!("s:{LARGE}:\"{}\";", "x".repeat(LARGE)));
+    // Redis is asked first for what is to be the latest, and nothing is repaired.
+    let latest = format!("GET {BASE}in-redis HTTP/1.1\r\nHost: h\r\nCache-Control: no-cache\r\n\r\n");
+    for large in [get("in-kask"), latest] {
+        assert_eq!(exchange(decant.data, &large).status(), 200);
+        let mut slow = Vec::new();
+        // Some of each answer is on its way to the client already, which takes no room.
+        wait_until("there is no room", || {
+            let mut wire = Wire::connect(decant.data);
+            wire.send(&large);
+            slow.push(wire);
+            exchange(decant.data, &large).status() == 503
+        });
+        assert!(slow.len() <= 8, "{} answers held", slow.len());
+        let refused = exchange(decant.data, &large);
+        assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")), "{}", refused.text());
+        assert!(refused.text().contains("limits.held_bytes_max"), "{}", refused.text());
+        let refused = exchange(decant.data, request("POST", &format!("{BASE}k"), body(LARGE).as_bytes()));
+        assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("1")));
+        assert_eq!(ask(decant.data, "POST", &format!("{BASE}small"), body(100).as_bytes()).status(), 201);
+        assert_eq!(decant.get("small").status(), 200);
+        drop(slow);
+        wait_until("there is room again", || exchange(decant.data, &large).status() == 200);
+    }
+    assert_eq!(decant.metric("decant_breaker_opened_total", &[]), 0.0, "that is no tier's fault");
+}
