@@ -186,6 +186,7 @@ mod tests {
     #[test]
     fn no_label_can_hold_a_person() {
         let allowed = [
+            "ahead",
             "by",
             "code",
             "direction",
