@@ -298,7 +298,7 @@ tell "All thousand answers are still right ($by_kask values, $missing deleted), 
 decant phase history | show
 
 if [ "${1:-}" = --exit ]; then
-    printf '\nEverything was as it should be.\n'
+    printf '\nEverything was as it should be. Without --exit decant goes on serving, with its console at %s/\n' "$DECANT_ADMIN"
     exit 0
 fi
 cat <<END

@@ -1,23 +1,12 @@
 //! Tries every tier of a configuration once, before decant is to live with it. Nothing is bound and nothing is written.
 
 mod etcd;
-mod info;
 mod kask;
 mod redis;
 
+pub use crate::tier::redis::info::Level;
 use crate::{config::Config, etcd::ClientSettings};
 use serde::Serialize;
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    Ok,
-    /// decant works, but an operator should know.
-    Warn,
-    /// decant would not work, or would lose what it must keep.
-    Fail,
-}
 
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

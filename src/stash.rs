@@ -3,6 +3,7 @@
 pub mod alone;
 mod answer;
 mod figures;
+mod fitness;
 pub mod inspect;
 pub mod load;
 mod looker;

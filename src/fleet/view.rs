@@ -6,6 +6,7 @@ use crate::{
     phase::{
         Phase,
         ahead::Ahead,
+        guard::Met,
         proof::{BackfillProof, VerifyProof},
         record::PhaseRecord,
     },
@@ -45,6 +46,8 @@ pub struct Report {
     pub outbox: u64,
     pub damaged: u64,
     pub in_flight: u64,
+    /// For the guards of whoever moves.
+    pub met: Met,
     /// Kask counts as away for it.
     pub kask_away: bool,
     /// Shards of Redis that it uses, and that do not answer it.

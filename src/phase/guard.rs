@@ -1,5 +1,6 @@
 //! What a move must have before it begins: named checks with a figure each. Pure.
 
+mod fitness;
 mod observed;
 
 use super::{
@@ -8,7 +9,8 @@ use super::{
     record::{PhaseRecord, State},
     step::Step,
 };
-pub use observed::Observed;
+pub use fitness::Fitness;
+pub use observed::{Met, Observed};
 use serde::Serialize;
 
 /// One check.
@@ -52,6 +54,8 @@ pub struct Figures {
     pub kask_emptied: bool,
     /// What clients met, and who else writes to Redis.
     pub observed: Observed,
+    /// What the tiers tell of themselves.
+    pub fitness: Fitness,
     pub lease_ms: u64,
     pub now_unix_ms: u64,
 }
@@ -95,6 +99,7 @@ fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> {
         (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record, figures)),
         _ => {}
     }
+    list.extend(fitness::guards(record, to, figures));
     list.extend(observed::guards(record, to, figures.now_unix_ms, &figures.observed));
     list
 }
@@ -159,23 +164,26 @@ fn nothing_evicted(figures: &Figures) -> Guard {
 }
 
 fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
-    let needs = "Kask was emptied at least a lease after writes began to go past it (say so with --kask-emptied), and a sample of Redis's \
-                 keys is absent in it; otherwise older values would be served again"
-        .to_owned();
-    let Some(since) = record.kask_stale_since_unix_ms else {
-        return Guard { name: "kask_not_stale", ok: true, figure: "no write has gone past Kask".into(), needs };
+    let absent = figures.in_kask == 0 && figures.sample_fails.is_none();
+    let looked = sampled(figures, || format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled));
+    let (ok, figure) = match record.kask_stale_since_unix_ms {
+        None => (absent, format!("this stash has not written to Kask before; {looked}")),
+        Some(since) => {
+            let past_ms = figures.now_unix_ms.saturating_sub(since);
+            let emptied = if figures.kask_emptied { "yes, says the operator" } else { "nobody says so" };
+            (
+                figures.kask_emptied && past_ms >= figures.lease_ms && absent,
+                format!("writes have gone past Kask for {} s; emptied: {emptied}; {looked}", past_ms / 1000),
+            )
+        }
     };
-    let waited = figures.now_unix_ms.saturating_sub(since) >= figures.lease_ms;
     Guard {
         name: "kask_not_stale",
-        ok: figures.kask_emptied && waited && figures.in_kask == 0 && figures.sample_fails.is_none(),
-        figure: format!(
-            "writes have gone past Kask for {} s; emptied: {}; {}",
-            figures.now_unix_ms.saturating_sub(since) / 1000,
-            if figures.kask_emptied { "yes, says the operator" } else { "nobody says so" },
-            sampled(figures, || format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled))
-        ),
-        needs,
+        ok,
+        figure,
+        needs: "a sample of Redis's keys is absent in Kask; and where writes have gone past Kask, it was emptied at least a lease after that \
+                began (say so with --kask-emptied): otherwise older values would be served again"
+            .into(),
     }
 }
 
@@ -293,9 +301,9 @@ fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
         name: "redis_missed_nothing",
         ok: false,
         figure: format!(
-            "Redis has had no write for {}; it lacks {} that this decant has acknowledged meanwhile, and those of others",
+            "Redis has had no write for {}; it lacks {} that were acknowledged meanwhile, as far as known here",
             observed::lasting(held),
-            figures.observed.writes
+            figures.observed.met.writes
         ),
         needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
     }
@@ -344,7 +352,8 @@ mod tests {
         let history = [Phase::RedisOnly, Phase::DualWrite, Phase::KaskFirst];
         let history = history.into_iter().zip(1..).map(|(phase, version)| sample(phase, version)).collect();
         let (backfill, verify) = (Some(backfill), Some(verify));
-        Figures { backfill, verify, history, now_unix_ms: 60_300, ..Figures::default() }
+        let fitness = Fitness { kask_takes: Some(Ok(())), ..Fitness::default() };
+        Figures { backfill, verify, history, fitness, now_unix_ms: 60_300, ..Figures::default() }
     }
 
     #[test]
@@ -470,7 +479,7 @@ mod tests {
     #[test]
     fn a_stale_kask_needs_the_operators_word_a_lease_and_an_empty_sample() {
         let stale = PhaseRecord { kask_stale_since_unix_ms: Some(0), ..record(Phase::RedisOnly) };
-        let good = Figures { kask_emptied: true, now_unix_ms: 15_000, lease_ms: 15_000, ..Figures::default() };
+        let good = Figures { kask_emptied: true, now_unix_ms: 15_000, lease_ms: 15_000, ..fine() };
         assert!(failing(&stale, Phase::DualWrite, &good).is_empty());
         for bad in [
             Figures { kask_emptied: false, ..good.clone() },
@@ -479,6 +488,16 @@ mod tests {
             Figures { sample_fails: Some("no SCAN".into()), ..good.clone() },
         ] {
             assert_eq!(failing(&stale, Phase::DualWrite, &bad), ["kask_not_stale"]);
+        }
+        let first = record(Phase::RedisOnly);
+        for bad in
+            [Figures { sampled: 5, in_kask: 1, ..fine() }, Figures { sample_fails: Some("no SCAN".into()), ..fine() }]
+        {
+            assert_eq!(
+                failing(&first, Phase::DualWrite, &bad),
+                ["kask_not_stale"],
+                "also where it was never written to"
+            );
         }
     }
 }

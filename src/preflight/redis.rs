@@ -1,14 +1,14 @@
 //! One shard of Redis: whether decant's scripts can run there, and what they write would stay.
 
-use super::{Finding, Findings, info, info::Info};
+use super::{Finding, Findings};
 use crate::{
     config::{RedisConfig, ShardConfig, StashConfig},
     outbox::Names,
     protocol::Fence,
     tier::{
         redis::{
-            RedisFailure, Shard, Target,
-            value::{as_array, as_bytes, element, into_bytes},
+            RedisFailure, Shard, Target, info,
+            value::{as_bytes, into_bytes},
         },
         shards::ShardMap,
     },
@@ -53,8 +53,8 @@ async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
     let text = match send(shard, redis::cmd("INFO")).await.map(into_bytes) {
         Ok(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
         Ok(Err(odd)) => return findings.fail("is_redis", odd.to_string(), PROXY),
-        Err(RedisFailure::Refused { code, detail }) if code == "NOPERM" => {
-            findings.warn("is_redis", format!("INFO is refused: {code} {detail}"), "let this user run INFO");
+        Err(failure) if info::is_forbidden(&failure) => {
+            findings.warn("is_redis", format!("INFO: {failure}"), "let this user run INFO");
             String::new()
         }
         Err(failure @ (RedisFailure::Lost { .. } | RedisFailure::Away { .. })) => {
@@ -63,14 +63,9 @@ async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
         }
         Err(failure) => return findings.fail("is_redis", format!("INFO: {failure}"), PROXY),
     };
-    let info = Info::parse(&text);
-    let (policy, save) = (setting(shard, "maxmemory-policy").await, setting(shard, "save").await);
-    let (fsync, min_replicas) = (setting(shard, "appendfsync").await, setting(shard, "min-replicas-to-write").await);
-    info::version(&info, findings);
-    info::role(&info, findings);
-    info::memory(&info, policy.as_deref(), findings);
-    info::persistence(&info, save.as_deref(), fsync.as_deref(), findings);
-    info::replicas(&info, min_replicas.as_deref(), findings);
+    for verdict in info::judge(shard, &text, Instant::now() + TIMEOUT).await {
+        findings.add(verdict.check, verdict.level, verdict.figure, verdict.todo);
+    }
     scripts(shard, findings).await;
     if let Some(redis) = &stash.redis {
         fence(stash, redis, shard, findings).await;
@@ -79,15 +74,6 @@ async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
 
 async fn send(shard: &Shard, cmd: redis::Cmd) -> Result<Value, RedisFailure> {
     shard.command(cmd, Instant::now() + TIMEOUT).await
-}
-
-/// None where CONFIG is forbidden or renamed.
-async fn setting(shard: &Shard, name: &str) -> Option<String> {
-    let mut get = redis::cmd("CONFIG");
-    get.arg("GET").arg(name);
-    let reply = send(shard, get).await.ok()?;
-    let value = as_bytes(element(as_array(&reply).ok()?, 1).ok()?).ok()?;
-    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// A script that reads the clock and writes nothing.

@@ -160,6 +160,7 @@ impl Stash {
             outbox: seen.iter().map(|seen| seen.to_kask + seen.to_redis).sum(),
             damaged: seen.iter().map(|seen| seen.damaged).sum(),
             in_flight: self.in_flight() as u64,
+            met: self.met(),
             kask_away: self.site.world.kask.breaker().standing() != Standing::Closed,
             shards_away: if self.redis_is_in_use() { shards_away } else { Vec::new() },
             backfill: self.proofs.backfill.load().as_deref().cloned(),

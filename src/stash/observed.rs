@@ -2,7 +2,7 @@
 
 use super::{Stash, strangers, traffic::Window};
 use crate::{
-    phase::guard::Observed,
+    phase::guard::{Met, Observed},
     tier::redis::{Shard, value::into_bytes},
 };
 use std::time::Duration;
@@ -14,20 +14,11 @@ const CLIENTS_TIMEOUT: Duration = Duration::from_secs(1);
 impl Stash {
     /// `ask`: also ask the shards for their clients.
     pub(super) async fn observed(&self, ask: bool) -> Observed {
-        let Window { counts, .. } = self.windows().hour;
         let mut seen = Observed {
             soak_ms: u64::try_from(self.guards.soak.as_millis()).unwrap_or(u64::MAX),
             shadow_mismatch_max: self.guards.shadow_mismatch_max,
             kask_errors_max: self.guards.kask_errors_max,
-            reads: counts.kask + counts.redis + counts.none,
-            fallbacks: counts.fallbacks,
-            without_fallback_ms: self.without_fallback_ms(),
-            compared: counts.compared,
-            mismatched: counts.differing.saturating_sub(counts.missing),
-            missing: counts.missing,
-            kask_requests: counts.kask_requests,
-            kask_errors: counts.kask_errors,
-            writes: self.metrics.writes_in_phase(),
+            met: self.met(),
             ..Observed::default()
         };
         let shards = self.site.world.outbox.iter().flat_map(|outbox| outbox.shards());
@@ -39,6 +30,22 @@ impl Stash {
             }
         }
         seen
+    }
+
+    /// What this decant's clients met.
+    pub(super) fn met(&self) -> Met {
+        let Window { counts, .. } = self.windows().hour;
+        Met {
+            reads: counts.kask + counts.redis + counts.none,
+            fallbacks: counts.fallbacks,
+            without_fallback_ms: self.without_fallback_ms(),
+            compared: counts.compared,
+            mismatched: counts.differing.saturating_sub(counts.missing),
+            missing: counts.missing,
+            kask_requests: counts.kask_requests,
+            kask_errors: counts.kask_errors,
+            writes: self.metrics.writes_in_phase(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! would cost each call its whole deadline; there a breaker turns them away as soon as a few have waited in vain.
 mod dial;
 mod greeter;
+pub mod info;
 mod life;
 mod link;
 mod reply;

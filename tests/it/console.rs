@@ -1,6 +1,6 @@
 //! The operator's console in a real Chromium, over a running decant with a real Redis. Screenshots go to target/console/.
 
-mod browser;
+pub mod browser;
 
 use crate::{
     redis_server::RedisServer,
@@ -136,19 +136,22 @@ fn an_operator_sees_is_refused_moves_and_forces() {
 #[test]
 fn backfill_and_verify_are_followed() {
     let redis = RedisServer::start();
-    (0..40).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
+    (0..600).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
     let whole = Whole::start(&Setup::new(&redis, "kask-first"));
     let browser = Browser::start();
     open(&browser, &whole);
     browser.wait_text("#copies", "has not run");
     for (what, begin, held) in [
-        ("backfill", json!({ "keys_per_s": 2 }), "held back by limit"),
-        ("verify", json!({ "rate": 2 }), "held back by rate limit"),
+        ("backfill", json!({ "keys_per_s": 6 }), "held back by limit"),
+        ("verify", json!({ "rate": 6 }), "held back by rate limit"),
     ] {
         let path = format!("/v1/stashes/echoseen/{what}");
         assert!(matches!(whole.admin_send("POST", &path, &begin.to_string()).status(), 201 | 202));
         browser.wait_text("#copies", held);
         assert!(browser.sees("#copies progress"), "a bar for {what}");
+        if what == "backfill" {
+            pictures(&browser, "mid-backfill");
+        }
         assert_eq!(whole.admin_send("DELETE", &path, "{}").status(), 200);
         wait_until("it has ended", || {
             let view = whole.admin_get(&path);
@@ -157,7 +160,7 @@ fn backfill_and_verify_are_followed() {
     }
     browser.wait_text("#copies", "the run is not complete");
     whole.copy_and_compare();
-    browser.wait_text("#copies", "everything arrived: 40 keys, equal in both tiers");
+    browser.wait_text("#copies", "everything arrived: 600 keys, equal in both tiers");
     let told = browser.text("#copies");
     assert!(told.contains("finished") && told.contains(" copied") && !told.contains("[object"), "{told}");
     assert_well(&browser, "with reports");

@@ -4,7 +4,7 @@ use crate::{
     etcd_server::EtcdServer,
     redis_server::RedisServer,
     support::{ask, exchange},
-    whole::{BASE, Kask, Setup, Whole, wait_until},
+    whole::{BASE, Kask, Setup, Whole, redis_set, wait_until},
 };
 use serde_json::{Value, json};
 use std::process::Command;
@@ -13,7 +13,7 @@ const PHASES: [&str; 5] = ["redis-only", "dual-write", "kask-first", "redis-stan
 
 struct Fleet {
     etcd: EtcdServer,
-    _redis: RedisServer,
+    redis: RedisServer,
     _kask: Kask,
     decants: Vec<Whole>,
 }
@@ -23,7 +23,7 @@ impl Fleet {
         let (etcd, redis, kask) = (EtcdServer::start(), RedisServer::start(), Kask::start());
         let setup = Setup { tables: tables(&etcd.url()), ..Setup::new(&redis, phase).with_kask(&kask) };
         let decants = (0..decants).map(|_| Whole::start(&setup)).collect();
-        Fleet { etcd, _redis: redis, _kask: kask, decants }
+        Fleet { etcd, redis, _kask: kask, decants }
     }
 
     fn name(&self, decant: usize) -> String {
@@ -282,6 +282,20 @@ fn a_move_whose_maker_died_is_finished_by_another() {
         fleet_of.decants[1..]
             .iter()
             .all(|decant| decant.phase()["phase"] == "redis-only" && decant.phase()["state"] == "settled")
+    });
+}
+
+#[test]
+fn guards_look_at_what_the_clients_of_every_decant_met() {
+    let fleet_of = Fleet::start(2, "kask-first");
+    fleet_of.wait_follows();
+    redis_set(&fleet_of.redis, "k", "1");
+    assert_eq!(fleet_of.decants[1].get("k").header("Decant-Tier"), Some("redis"));
+    wait_until("what the other's clients met counts here", || {
+        let (_, told) = fleet_of.decants[0].ask_move("redis-standby", json!({ "dry_run": true }));
+        let guards = told["guards"].as_array().cloned().unwrap_or_default();
+        let rehearsal = guards.iter().find(|guard| guard["name"] == "rehearsal");
+        rehearsal.is_some_and(|guard| guard["figure"].as_str().unwrap().starts_with("1 of "))
     });
 }
 

@@ -1,122 +1,160 @@
-//! Guards over what clients met and over who else writes: each fails alone, and says so over the API and on the command line.
+//! Each guard fails alone once, and says so to whoever asks: over the API, on the command line and in the console.
+
+mod stages;
 
 use crate::{
+    console::browser::Browser,
     redis_server::RedisServer,
     support::run_decant,
-    whole::{Kask, Setup, Whole, redis_set, wait_until},
+    whole::{Setup, Whole, wait_until},
 };
 use serde_json::{Value, json};
+use stages::{CASES, Case, Stage, beside_another_writer};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-struct Stage {
-    redis: RedisServer,
-    kask: Kask,
-    decant: Whole,
-    /// What must last as long as the stage.
-    held: Vec<redis::Connection>,
-}
+/// Stages at a time: most of what they do is wait.
+const AT_ONCE: usize = 3;
 
-impl Stage {
-    fn new(phase: &'static str, stash: &str) -> Stage {
-        let (redis, kask) = (RedisServer::start(), Kask::start());
-        let setup = Setup { stash: stash.to_owned(), ..Setup::new(&redis, phase).with_kask(&kask) };
-        let decant = Whole::start(&setup);
-        Stage { redis, kask, decant, held: Vec::new() }
-    }
-
-    /// Until nothing is pending as far as this decant knows.
-    fn wait_quiet(&self) {
-        self.decant.wait_drained(&self.redis);
-        wait_until("nothing is pending", || self.decant.metric("decant_keys_pending", &[]) == 0.0);
-    }
-
-    fn wait_metric(&self, name: &str, labels: &[&str]) {
-        wait_until(name, || {
-            self.decant.get("k");
-            self.decant.metric(name, labels) >= 1.0
-        });
-    }
+/// The guards of an answer that hold as told, each with its figure.
+fn told_of(told: &Value, ok: bool) -> Vec<(String, String)> {
+    let guards = told["guards"].as_array().cloned().unwrap_or_default();
+    let text = |guard: &Value, name: &str| guard[name].as_str().unwrap().to_owned();
+    guards.iter().filter(|guard| guard["ok"] == ok).map(|guard| (text(guard, "name"), text(guard, "figure"))).collect()
 }
 
 fn failing(told: &Value) -> Vec<(String, String)> {
-    let guards = told["guards"].as_array().cloned().unwrap_or_default();
-    let text = |guard: &Value, name: &str| guard[name].as_str().unwrap().to_owned();
-    guards.iter().filter(|g| g["ok"] == false).map(|g| (text(g, "name"), text(g, "figure"))).collect()
+    told_of(told, false)
 }
 
-/// Kask has another value than Redis, which is the store.
-fn differs_in_shadow() -> Stage {
-    let stage = Stage::new("dual-write", "shadow_share = 1.0");
-    redis_set(&stage.redis, "k", "s:1:\"v\";");
-    stage.kask.put("k", "JSON..\"w\"");
-    stage.wait_quiet();
-    stage.wait_metric("decant_shadow_reads_total", &["result=\"mismatch\""]);
-    stage
-}
+impl Case {
+    fn is_alone(&self, told: &Value) -> bool {
+        matches!(failing(told).as_slice(), [(name, figure)] if name == self.guard && figure.contains(self.figure))
+    }
 
-/// The one key is copied, and somebody needed it from Redis within the hour.
-fn fell_back_a_moment_ago() -> Stage {
-    let stage = Stage::new("kask-first", "guards.soak_s = 3600");
-    redis_set(&stage.redis, "k", "s:1:\"v\";");
-    stage.wait_quiet();
-    stage.wait_metric("decant_fallback_hits_total", &[]);
-    stage.decant.copy_and_compare();
-    stage
-}
+    /// Every guard that the step has. What a stage brought about may take a moment to be seen.
+    fn wait_alone(&self, decant: &Whole) -> Vec<String> {
+        let mut last = Value::Null;
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until(&format!("{} fails, and nothing else", self.guard), || {
+                last = decant.ask_move(self.to, json!({ "dry_run": true })).1;
+                self.is_alone(&last)
+            });
+        }));
+        assert!(waited.is_ok(), "{}: {last:#}", self.guard);
+        [true, false].into_iter().flat_map(|ok| told_of(&last, ok)).map(|(name, _)| name).collect()
+    }
 
-fn in_standby_for_a_moment() -> Stage {
-    Stage::new("redis-standby", "guards.soak_s = 3600")
-}
+    fn is_refused_over_the_api(&self, decant: &Whole) {
+        let (status, told) = decant.ask_move(self.to, json!({}));
+        assert!(status == 409 && self.is_alone(&told), "{}: {status} {told:#}", self.guard);
+        assert_eq!(told["type"], "urn:decant:problem:guard-failed");
+        let guards = told["guards"].as_array().unwrap();
+        assert!(guards.iter().all(|guard| !guard["needs"].as_str().unwrap().is_empty()), "{told:#}");
+        let why = told["detail"].as_str().unwrap();
+        assert!(why.contains(self.guard) && why.contains(self.figure), "{}: {why}", self.guard);
+    }
 
-fn with_a_kask_that_failed() -> Stage {
-    let stage = Stage::new("redis-standby", "guards.kask_errors_max = 0.0");
-    stage.kask.hang();
-    assert_eq!(stage.decant.get("k").status(), 503);
-    stage.kask.go_on();
-    wait_until("Kask answers again", || stage.decant.get("k").status() == 404);
-    stage
-}
-
-fn beside_another_writer() -> Stage {
-    let mut stage = Stage::new("redis-only", "");
-    let mut other = stage.redis.client();
-    redis::cmd("SET").arg("k").arg("i:1;").exec(&mut other).unwrap();
-    stage.held.push(other);
-    stage
-}
-
-#[test]
-fn each_fails_alone_over_the_api_and_the_command_line() {
-    let cases: [(fn() -> Stage, _, _, _); 5] = [
-        (differs_in_shadow, "kask-first", "shadow_agrees", "Kask had another value for "),
-        (fell_back_a_moment_ago, "redis-standby", "rehearsal", " reads of the last hour would have been misses"),
-        (in_standby_for_a_moment, "kask-only", "soaked", "redis-standby has held for "),
-        (with_a_kask_that_failed, "kask-only", "kask_errors", " requests to Kask failed in the last hour ("),
-        (beside_another_writer, "dual-write", "nobody_else_writes", " (set, "),
-    ];
-    for (stage, to, name, figure) in cases {
-        let stage = stage();
-        let (status, told) = stage.decant.ask_move(to, json!({}));
-        let failed = failing(&told);
-        assert_eq!(status, 409, "{name}: {told:#}");
-        assert!(failed.len() == 1 && failed[0].0 == name && failed[0].1.contains(figure), "{name}: {failed:?}");
-
-        let admin = format!("http://{}", stage.decant.admin);
-        let run = |args: &[&str]| run_decant(args.iter().chain(&["--admin", &admin]).copied());
+    fn is_refused_on_the_command_line(&self, decant: &Whole) {
+        let name = self.guard;
         for more in [&["--dry-run"][..], &["--reason", "r"]] {
-            let (code, out, err) = run(&[&["phase", "set", to][..], more].concat());
-            let told = out.contains(&format!("FAIL  {name} ")) && out.contains("needs: ") && out.contains(figure);
+            let (code, out, err) = cli(decant, &[&["phase", "set", self.to][..], more].concat());
+            let told = out.contains(&format!("FAIL  {name} ")) && out.contains("needs: ") && out.contains(self.figure);
             assert!(code == 1 && told && err.contains("a guard fails"), "{name}: {code} {out}{err}");
+            assert_eq!(out.matches("FAIL  ").count(), 1, "{name}: {out}");
         }
-        let (_, out, _) = run(&["status"]);
-        assert!(out.contains(&format!("FAIL  {name} ")), "{out}");
+    }
 
-        let (code, out, err) = run(&["phase", "set", to, "--reason", "all the same", "--force", "--no-wait"]);
+    fn is_refused_in_the_console(&self, decant: &Whole, browser: &Browser) {
+        let name = self.guard;
+        browser.open(&format!("http://{}/", decant.admin));
+        let target = format!("#targets input[value={}]", self.to);
+        browser.wait("the switch is drawn", |page| page.sees(&target));
+        browser.click(&target);
+        let failed = format!("[data-guard={name}].fails");
+        browser.wait(&format!("{name} fails on the page"), |page| page.sees(&failed));
+        assert_eq!(browser.script("return document.querySelectorAll('#guards .fails').length"), 1, "{name}");
+        let text = browser.text(&failed);
+        assert!(text.contains('✗') && text.contains(self.figure) && text.contains("Needs: "), "{name}: {text}");
+        let colour = browser.script(&format!(
+            "return getComputedStyle(document.querySelector('{failed} .mark')).color.match(/\\d+/g).map(Number)"
+        ));
+        let [red, green, blue] = [0, 1, 2].map(|i| colour[i].as_u64().unwrap());
+        assert!(red > 2 * green && red > 2 * blue, "{name}: it is not red but {colour}");
+        browser.fill("#reason", "in a hurry");
+        browser.fill("#by", "Ada");
+        browser.click("#move");
+        browser.wait_text("#outcome", &format!("Refused, nothing was done. {name}: see above."));
+        let complaints = browser.complaints();
+        assert!(complaints.iter().all(|line| line.contains("409")), "{name}: {complaints:?}");
+    }
+
+    /// It stays in the history, with what it measured then.
+    fn is_overridden_by_force(&self, decant: &Whole) {
+        let name = self.guard;
+        let forced = ["phase", "set", self.to, "--reason", "all the same", "--force", "--no-wait"];
+        let (code, out, err) = cli(decant, &forced);
         assert_eq!(code, 0, "{name}: {out}{err}");
-        let (_, out, _) = run(&["phase", "history"]);
-        assert!(out.contains(&format!("overridden  {name} ")) && out.contains("(forced): all the same"), "{out}");
+        let (_, out, _) = cli(decant, &["phase", "history"]);
+        let told = out.contains(&format!("overridden  {name} ")) && out.contains("(forced): all the same");
+        assert!(told && out.contains(self.figure), "{name}: {out}");
     }
 }
 
+fn cli(decant: &Whole, args: &[&str]) -> (i32, String, String) {
+    let admin = format!("http://{}", decant.admin);
+    run_decant(args.iter().copied().chain(["--admin", &admin]))
+}
+
+#[test]
+fn each_fails_alone_over_the_api_on_the_command_line_and_in_the_console() {
+    let browser = Mutex::new(Browser::start());
+    let (next, seen) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()));
+    let one_after_the_other = || {
+        while let Some(case) = CASES.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let stage = (case.stage)();
+            let decant = &stage.decant;
+            let before = decant.phase();
+            seen.lock().unwrap().extend(case.wait_alone(decant));
+            case.is_refused_over_the_api(decant);
+            case.is_refused_on_the_command_line(decant);
+            case.is_refused_in_the_console(decant, &browser.lock().unwrap());
+            assert_eq!(decant.phase(), before, "{}: a refusal changes nothing", case.guard);
+            case.is_overridden_by_force(decant);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(one_after_the_other);
+        }
+    });
+    let tested: BTreeSet<String> = CASES.iter().map(|case| case.guard.to_owned()).collect();
+    assert_eq!(seen.into_inner().unwrap(), tested, "what the steps ask for is what is tested");
+}
+
+/// A guard that is added later is missed here, also where no step above asks for it.
+#[test]
+fn no_guard_of_the_code_is_without_a_case() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/phase");
+    let parts = std::fs::read_dir(root.join("guard")).unwrap().map(|entry| entry.unwrap().path());
+    let mut named = BTreeSet::new();
+    for path in parts.chain([root.join("guard.rs")]) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for rest in text.split("name: ").skip(1).filter(|rest| !rest.starts_with("&'static str")) {
+            let literal = rest.strip_prefix('"').unwrap_or_else(|| panic!("this name is not found here: {rest}"));
+            named.insert(literal.split('"').next().unwrap().to_owned());
+        }
+    }
+    let tested: BTreeSet<String> = CASES.iter().map(|case| case.guard.to_owned()).collect();
+    assert_eq!(tested.len(), CASES.len(), "one case a guard");
+    assert_eq!(named, tested);
+}
 /// Whoever has gone is not held against anybody, and a reader never was.
 #[test]
 fn a_writer_that_has_gone_and_a_reader_do_not_count() {
@@ -150,7 +188,7 @@ fn the_way_back_from_kask_only_tells_what_redis_lacks() {
     assert_eq!(stage.decant.delete("k0").status(), 204);
     let (_, told) = stage.decant.ask_move("redis-standby", json!({}));
     let failed = failing(&told);
-    let lacks = |figure: &str| figure.contains("it lacks 4 that this decant has acknowledged");
+    let lacks = |figure: &str| figure.contains("it lacks 4 that were acknowledged");
     assert!(failed.iter().any(|(name, figure)| name == "redis_missed_nothing" && lacks(figure)), "{told:#}");
 }
 

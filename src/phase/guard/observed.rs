@@ -2,22 +2,21 @@
 
 use super::Guard;
 use crate::phase::{Phase, record::PhaseRecord};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Addresses that a figure names; of the others it gives the number.
 const NAMED_MAX: usize = 5;
 
-/// What this decant saw, and what the config allows of it.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    pub soak_ms: u64,
-    pub shadow_mismatch_max: f64,
-    pub kask_errors_max: f64,
+/// What clients of one decant met, or those of all of a fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Met {
     /// Reads of the last hour.
     pub reads: u64,
     /// Of them, those that Kask had missed and Redis answered.
     pub fallbacks: u64,
-    /// At most as long as this decant has run.
+    /// At most as long as the decant has run.
     pub without_fallback_ms: u64,
     /// Shadow reads of the last hour that could be compared.
     pub compared: u64,
@@ -27,8 +26,34 @@ pub struct Observed {
     /// Requests to Kask in the last hour, and those that failed.
     pub kask_requests: u64,
     pub kask_errors: u64,
-    /// Writes that this decant has acknowledged while the phase has held; since its start, where that was later.
+    /// Writes that were acknowledged while the phase has held; since the decant's start, where that was later.
     pub writes: u64,
+}
+
+impl Met {
+    /// Together with what the clients of another decant met.
+    pub fn and(self, other: Met) -> Met {
+        Met {
+            reads: self.reads.saturating_add(other.reads),
+            fallbacks: self.fallbacks.saturating_add(other.fallbacks),
+            without_fallback_ms: self.without_fallback_ms.min(other.without_fallback_ms),
+            compared: self.compared.saturating_add(other.compared),
+            mismatched: self.mismatched.saturating_add(other.mismatched),
+            missing: self.missing.saturating_add(other.missing),
+            kask_requests: self.kask_requests.saturating_add(other.kask_requests),
+            kask_errors: self.kask_errors.saturating_add(other.kask_errors),
+            writes: self.writes.saturating_add(other.writes),
+        }
+    }
+}
+
+/// What was seen, and what the config allows of it.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub soak_ms: u64,
+    pub shadow_mismatch_max: f64,
+    pub kask_errors_max: f64,
+    pub met: Met,
     /// Clients that are no decants and whose last command wrote, over all shards.
     pub strangers: Vec<String>,
     /// Shards that do not tell their clients, each with the reason.
@@ -52,15 +77,15 @@ pub(super) fn guards(record: &PhaseRecord, to: Phase, now_unix_ms: u64, seen: &O
 fn shadow_agrees(seen: &Observed) -> Guard {
     Guard {
         name: "shadow_agrees",
-        ok: within(seen.mismatched, seen.compared, seen.shadow_mismatch_max),
-        figure: match seen.compared {
+        ok: within(seen.met.mismatched, seen.met.compared, seen.shadow_mismatch_max),
+        figure: match seen.met.compared {
             0 => "no read of the last hour was compared with Kask".into(),
             compared => format!(
                 "of {compared} reads of the last hour that were compared, Kask had another value for {} ({}), and none for {}, which \
                  would have fallen back on Redis",
-                seen.mismatched,
-                percent(seen.mismatched, compared),
-                seen.missing
+                seen.met.mismatched,
+                percent(seen.met.mismatched, compared),
+                seen.met.missing
             ),
         },
         needs: format!(
@@ -75,15 +100,15 @@ fn shadow_agrees(seen: &Observed) -> Guard {
 fn rehearsal(seen: &Observed) -> Guard {
     Guard {
         name: "rehearsal",
-        ok: seen.without_fallback_ms >= seen.soak_ms,
+        ok: seen.met.without_fallback_ms >= seen.soak_ms,
         figure: format!(
             "{} of {} reads of the last hour would have been misses; none has fallen back on Redis for {}",
-            seen.fallbacks,
-            seen.reads,
-            lasting(seen.without_fallback_ms)
+            seen.met.fallbacks,
+            seen.met.reads,
+            lasting(seen.met.without_fallback_ms)
         ),
         needs: format!(
-            "no read falls back on Redis for {} (guards.soak_s), as seen by this decant since its start: in redis-standby Redis is not \
+            "no read falls back on Redis for {} (guards.soak_s), as seen by each decant since its start: in redis-standby Redis is not \
              asked. Copy what is left with decant backfill, and wait",
             lasting(seen.soak_ms)
         ),
@@ -106,13 +131,13 @@ fn soaked(record: &PhaseRecord, now_unix_ms: u64, seen: &Observed) -> Guard {
 fn kask_errors(seen: &Observed) -> Guard {
     Guard {
         name: "kask_errors",
-        ok: within(seen.kask_errors, seen.kask_requests, seen.kask_errors_max),
-        figure: match seen.kask_requests {
+        ok: within(seen.met.kask_errors, seen.met.kask_requests, seen.kask_errors_max),
+        figure: match seen.met.kask_requests {
             0 => "no request went to Kask in the last hour".into(),
             requests => format!(
                 "{} of {requests} requests to Kask failed in the last hour ({})",
-                seen.kask_errors,
-                percent(seen.kask_errors, requests)
+                seen.met.kask_errors,
+                percent(seen.met.kask_errors, requests)
             ),
         },
         needs: format!(
@@ -173,15 +198,44 @@ mod tests {
             soak_ms: HOUR,
             shadow_mismatch_max: 0.001,
             kask_errors_max: 0.01,
-            reads: 1_000,
-            without_fallback_ms: HOUR,
-            compared: 1_000,
-            mismatched: 1,
-            missing: 900,
-            kask_requests: 100,
-            kask_errors: 1,
+            met: Met {
+                reads: 1_000,
+                without_fallback_ms: HOUR,
+                compared: 1_000,
+                mismatched: 1,
+                missing: 900,
+                kask_requests: 100,
+                kask_errors: 1,
+                ..Met::default()
+            },
             ..Observed::default()
         }
+    }
+
+    fn met(change: impl FnOnce(&mut Met)) -> Observed {
+        let mut seen = fine();
+        change(&mut seen.met);
+        seen
+    }
+
+    #[test]
+    fn a_fleet_has_met_what_each_of_it_has() {
+        let busy = Met { fallbacks: 3, without_fallback_ms: 5, writes: 2, ..fine().met };
+        let both = fine().met.and(busy);
+        assert_eq!(
+            both,
+            Met {
+                reads: 2_000,
+                fallbacks: 3,
+                without_fallback_ms: 5,
+                compared: 2_000,
+                mismatched: 2,
+                missing: 1_800,
+                kask_requests: 200,
+                kask_errors: 2,
+                writes: 2,
+            }
+        );
     }
 
     fn failing(from: Phase, to: Phase, now_unix_ms: u64, seen: &Observed) -> Vec<(&'static str, String)> {
@@ -207,13 +261,13 @@ mod tests {
         let [_, shadow, standby, only] = steps;
         let told = "of 1000 reads of the last hour that were compared, Kask had another value for 2 (0.20 %), and none for 900, which would \
                     have fallen back on Redis";
-        one(shadow, in_time, Observed { mismatched: 2, ..fine() }, "shadow_agrees", told);
+        one(shadow, in_time, met(|met| met.mismatched = 2), "shadow_agrees", told);
         let told = "3 of 1000 reads of the last hour would have been misses; none has fallen back on Redis for 59m 59s";
-        let seen = Observed { fallbacks: 3, without_fallback_ms: HOUR - 1, ..fine() };
+        let seen = met(|met| (met.fallbacks, met.without_fallback_ms) = (3, HOUR - 1));
         one(standby, in_time, seen, "rehearsal", told);
         one(only, in_time - 1, fine(), "soaked", "redis-standby has held for 59m 59s");
         let told = "2 of 100 requests to Kask failed in the last hour (2.00 %)";
-        one(only, in_time, Observed { kask_errors: 2, ..fine() }, "kask_errors", told);
+        one(only, in_time, met(|met| met.kask_errors = 2), "kask_errors", told);
         for step in steps {
             let strangers: Vec<String> = (1..=7).map(|i| format!("c{i}")).collect();
             let told = "c1, c2, c3, c4, c5, and 2 more";

@@ -47,23 +47,31 @@ impl Mover {
         if let KaskRead::Error(why) = site.world.kask.get_all_the_same(&probe, Instant::now() + PROBE_TIMEOUT).await {
             figures.kask_fails = Some(why.to_string());
         }
-        if (step.from, step.to) == (Phase::KaskFirst, Phase::RedisStandby) {
-            self.look_up_proofs(&mut figures).await?;
-        }
-        if (step.from, step.to) != (Phase::RedisOnly, Phase::DualWrite) {
-            return Ok(figures);
-        }
-        if !figures.shards_away.is_empty() || figures.kask_fails.is_some() {
-            figures.sample_fails = Some("a tier does not answer".to_owned());
-            return Ok(figures);
-        }
-        match sample::take(&self.stash).await {
-            Ok(sample) => {
-                (figures.sampled, figures.in_kask) = (sample.sampled, sample.in_kask);
+        match (step.from, step.to) {
+            (Phase::RedisOnly, Phase::DualWrite) => {
+                figures.fitness =
+                    self.stash.fitness(figures.shards_away.is_empty() && figures.kask_fails.is_none()).await;
+                self.sample(&mut figures).await;
             }
-            Err(why) => figures.sample_fails = Some(why),
+            (Phase::DualWrite, Phase::KaskFirst) => {
+                figures.fitness.open_intents = self.stash.open_intents();
+                figures.history = self.moves().await?;
+            }
+            (Phase::KaskFirst, Phase::RedisStandby) => self.look_up_proofs(&mut figures).await?,
+            _ => {}
         }
         Ok(figures)
+    }
+
+    async fn sample(&self, figures: &mut Figures) {
+        if !figures.shards_away.is_empty() || figures.kask_fails.is_some() {
+            figures.sample_fails = Some("a tier does not answer".to_owned());
+            return;
+        }
+        match sample::take(&self.stash).await {
+            Ok(sample) => (figures.sampled, figures.in_kask) = (sample.sampled, sample.in_kask),
+            Err(why) => figures.sample_fails = Some(why),
+        }
     }
 
     /// Asked now: what was last seen of a shard may be from before it came back.

@@ -16,6 +16,7 @@ pub(super) fn of_all<'a>(own: &Figures, mover: &str, says: impl Iterator<Item = 
         if name == mover {
             continue;
         }
+        all.observed.met = all.observed.met.and(report.met);
         all.shards_away.extend(report.shards_away.iter().map(|shard| format!("{shard} (asked by {name})")));
         if report.kask_away {
             let why = format!("it counts as away for {name}");
@@ -33,6 +34,7 @@ mod tests {
     use super::*;
     use crate::phase::{
         Phase,
+        guard::{Met, Observed},
         proof::{BackfillProof, VerifyProof},
     };
 
@@ -65,11 +67,14 @@ mod tests {
 
     #[test]
     fn what_any_member_knows_counts() {
-        let own = Figures { backfill: Some(backfill(5)), kask_fails: Some("504".into()), ..Figures::default() };
-        let quiet = Report::default();
+        let met = |reads| Met { reads, ..Met::default() };
+        let observed = Observed { met: met(1), ..Observed::default() };
+        let own =
+            Figures { backfill: Some(backfill(5)), kask_fails: Some("504".into()), observed, ..Figures::default() };
+        let quiet = Report { met: met(10), ..Report::default() };
         let cut_off = Report { kask_away: true, shards_away: vec!["main".into()], ..Report::default() };
         let alone = Report { written_alone: Some("2 keys".into()), ..Report::default() };
-        let shown = Report { backfill: Some(backfill(9)), verify: Some(verify(7)), ..Report::default() };
+        let shown = Report { met: met(100), backfill: Some(backfill(9)), verify: Some(verify(7)), ..Report::default() };
         let late = Report { backfill: Some(backfill(8)), verify: Some(verify(11)), ..Report::default() };
         let says = [("a", &quiet), ("b", &cut_off), ("c", &alone), ("d", &shown), ("e", &late)];
         let all = of_all(&own, "a", says.into_iter());
@@ -77,6 +82,7 @@ mod tests {
         assert_eq!(all.shards_away, ["main (asked by b)"]);
         assert_eq!(all.written_alone.as_deref(), Some("c: 2 keys"));
         assert_eq!((all.backfill, all.verify), (Some(backfill(9)), Some(verify(11))));
+        assert_eq!(all.observed.met.reads, 101, "the mover's own are measured, not told");
         // What the mover measured itself is newer than what it said of itself.
         let all = of_all(&Figures::default(), "b", says.into_iter().take(2));
         assert_eq!((all.kask_fails, all.shards_away, all.written_alone), (None, Vec::new(), None));

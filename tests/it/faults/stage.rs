@@ -382,6 +382,8 @@ fn node(make: Make<'_>, redis: &RedisServer, kask: SocketAddr, etcd: Option<&Etc
         redis_url: format!("redis://{}/0", to_redis.addr),
         redis: format!("timeout_ms = {}\n", make.redis_timeout.as_millis()),
         kask_url: Some(format!("http://{}{BASE}", to_kask.addr)),
+        // Kask is made to fail all the time here.
+        stash: "guards.kask_errors_max = 1.0".to_owned(),
         lease_ms: make.lease.as_millis() as u64,
         kask_timeout_ms: make.kask_timeout.as_millis() as u64,
         tables: to_etcd.as_ref().map_or_else(String::new, |proxy| tables(&format!("http://{}", proxy.addr))),

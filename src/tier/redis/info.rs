@@ -1,18 +1,95 @@
-//! Redis's INFO, and what it says for and against decant. Pure.
+//! Redis's INFO and some of its settings, and what they say for and against decant.
 
-use super::Findings;
+use super::{
+    RedisFailure, Shard,
+    value::{as_array, as_bytes, element},
+};
+use serde::Serialize;
 use std::collections::HashMap;
+use tokio::time::Instant;
 
 /// The oldest Redis whose scripts replicate by effect, which decant's need for TIME.
 const VERSION_MIN: u32 = 5;
 /// Of maxmemory, in percent, from which on an operator should know.
 const MEMORY_HIGH_PERCENT: u64 = 90;
 
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    /// decant works, but an operator should know.
+    Warn,
+    /// decant would not work, or would lose what it must keep.
+    Fail,
+}
+
+/// One thing that a Redis tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub check: &'static str,
+    pub level: Level,
+    /// What was found.
+    pub figure: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub todo: String,
+}
+
+#[derive(Debug, Default)]
+struct Verdicts(Vec<Verdict>);
+
+impl Verdicts {
+    fn add(&mut self, check: &'static str, level: Level, figure: impl Into<String>, todo: impl Into<String>) {
+        self.0.push(Verdict { check, level, figure: figure.into(), todo: todo.into() });
+    }
+
+    fn ok(&mut self, check: &'static str, figure: impl Into<String>) {
+        self.add(check, Level::Ok, figure, "");
+    }
+
+    fn warn(&mut self, check: &'static str, figure: impl Into<String>, todo: impl Into<String>) {
+        self.add(check, Level::Warn, figure, todo);
+    }
+
+    fn fail(&mut self, check: &'static str, figure: impl Into<String>, todo: impl Into<String>) {
+        self.add(check, Level::Fail, figure, todo);
+    }
+}
+
+/// What the shard's INFO, which is `text`, and the settings that CONFIG may tell say of it.
+pub async fn judge(shard: &Shard, text: &str, until: Instant) -> Vec<Verdict> {
+    let info = Info::parse(text);
+    let (policy, save) = (setting(shard, "maxmemory-policy", until).await, setting(shard, "save", until).await);
+    let fsync = setting(shard, "appendfsync", until).await;
+    let min_replicas = setting(shard, "min-replicas-to-write", until).await;
+    let mut verdicts = Verdicts::default();
+    version(&info, &mut verdicts);
+    role(&info, &mut verdicts);
+    memory(&info, policy.as_deref(), &mut verdicts);
+    persistence(&info, save.as_deref(), fsync.as_deref(), &mut verdicts);
+    replicas(&info, min_replicas.as_deref(), &mut verdicts);
+    verdicts.0
+}
+
+/// Whether the user may not ask this: then nothing is known, which is not the same as something wrong.
+pub fn is_forbidden(failure: &RedisFailure) -> bool {
+    matches!(failure, RedisFailure::Refused { code, .. } if code == "NOPERM")
+}
+
+/// None where CONFIG is forbidden or renamed.
+async fn setting(shard: &Shard, name: &str, until: Instant) -> Option<String> {
+    let mut get = redis::cmd("CONFIG");
+    get.arg("GET").arg(name);
+    let reply = shard.command(get, until).await.ok()?;
+    let value = as_bytes(element(as_array(&reply).ok()?, 1).ok()?).ok()?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
 /// INFO's lines.
-pub(super) struct Info(HashMap<String, String>);
+struct Info(HashMap<String, String>);
 
 impl Info {
-    pub(super) fn parse(text: &str) -> Info {
+    fn parse(text: &str) -> Info {
         let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
         Info(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
@@ -26,7 +103,7 @@ impl Info {
     }
 }
 
-pub(super) fn version(info: &Info, findings: &mut Findings) {
+fn version(info: &Info, findings: &mut Verdicts) {
     let version = info.get("redis_version");
     let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
     match major {
@@ -40,7 +117,7 @@ pub(super) fn version(info: &Info, findings: &mut Findings) {
     }
 }
 
-pub(super) fn role(info: &Info, findings: &mut Findings) {
+fn role(info: &Info, findings: &mut Verdicts) {
     match info.get("role") {
         "master" => findings.ok("role", "primary"),
         "" => findings.warn("role", "INFO tells no role", "see that this is no replica"),
@@ -60,7 +137,7 @@ pub(super) fn role(info: &Info, findings: &mut Findings) {
 }
 
 /// `policy`: what CONFIG said, where it may be asked.
-pub(super) fn memory(info: &Info, policy: Option<&str>, findings: &mut Findings) {
+fn memory(info: &Info, policy: Option<&str>, findings: &mut Verdicts) {
     let policy = policy.unwrap_or_else(|| info.get("maxmemory_policy"));
     match policy {
         "" => findings.warn(
@@ -89,7 +166,7 @@ pub(super) fn memory(info: &Info, policy: Option<&str>, findings: &mut Findings)
 }
 
 /// A replica that is promoted lacks what had not reached it. `min_replicas`: min-replicas-to-write, where CONFIG may be asked.
-pub(super) fn replicas(info: &Info, min_replicas: Option<&str>, findings: &mut Findings) {
+fn replicas(info: &Info, min_replicas: Option<&str>, findings: &mut Verdicts) {
     let connected = info.number("connected_slaves");
     if connected == 0 {
         return;
@@ -107,7 +184,7 @@ pub(super) fn replicas(info: &Info, min_replicas: Option<&str>, findings: &mut F
 }
 
 /// `save`: the save points, `fsync`: appendfsync, where CONFIG may be asked.
-pub(super) fn persistence(info: &Info, save: Option<&str>, fsync: Option<&str>, findings: &mut Findings) {
+fn persistence(info: &Info, save: Option<&str>, fsync: Option<&str>, findings: &mut Verdicts) {
     let aof = info.get("aof_enabled") == "1";
     let snapshots = match save {
         Some("") => "no snapshots".to_owned(),
@@ -147,20 +224,19 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::*;
 
     const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nmaxmemory_policy:volatile-lru\r\n\
                         used_memory:1048576\r\nmaxmemory:0\r\naof_enabled:1\r\nrdb_last_bgsave_status:ok\r\n";
 
     fn levels(text: &str, policy: Option<&str>, save: Option<&str>) -> Vec<(&'static str, Level)> {
-        let (info, mut findings) = (Info::parse(text), Findings::of("s", "redis".into()));
+        let (info, mut findings) = (Info::parse(text), Verdicts::default());
         version(&info, &mut findings);
         role(&info, &mut findings);
         memory(&info, policy, &mut findings);
         persistence(&info, save, None, &mut findings);
         replicas(&info, None, &mut findings);
-        findings.list.iter().filter(|f| f.level != Level::Ok).map(|f| (f.check, f.level)).collect()
+        findings.0.iter().filter(|f| f.level != Level::Ok).map(|f| (f.check, f.level)).collect()
     }
 
     #[test]
@@ -185,11 +261,11 @@ mod tests {
             assert_eq!(levels(&GOOD.replace(from, to), None, None), [expected], "{to}");
         }
         assert_eq!(levels(GOOD, Some("allkeys-lfu"), None), [("eviction", Level::Fail)], "CONFIG is asked first");
-        let mut findings = Findings::of("s", "redis".into());
+        let mut findings = Verdicts::default();
         let text = GOOD.replace("role:master", "role:master\r\nconnected_slaves:1");
         replicas(&Info::parse(&text), Some("1"), &mut findings);
         persistence(&Info::parse(&text), None, Some("no"), &mut findings);
-        let levels_of: Vec<Level> = findings.list.iter().map(|found| found.level).collect();
+        let levels_of: Vec<Level> = findings.0.iter().map(|found| found.level).collect();
         assert_eq!(levels_of, [Level::Ok, Level::Warn], "a bounded lag is well, a file that is not synced is not");
         assert_eq!(levels("", None, None).len(), 4, "an empty INFO breaks nothing");
     }
