@@ -6,7 +6,7 @@ mod observed;
 use super::{
     Phase, Sequencer,
     proof::{BackfillProof, VerifyProof, kask_was_written_since},
-    record::{PhaseRecord, State},
+    record::PhaseRecord,
     step::Step,
 };
 pub use fitness::Fitness;
@@ -102,11 +102,6 @@ fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> {
     list.extend(fitness::guards(record, to, figures));
     list.extend(observed::guards(record, to, figures.now_unix_ms, &figures.observed));
     list
-}
-
-/// Whether the last move is over.
-pub fn is_settled(record: &PhaseRecord) -> bool {
-    record.state == State::Settled
 }
 
 fn redis_answers(figures: &Figures) -> Guard {

@@ -69,6 +69,11 @@ impl From<&Guard> for Measured {
 }
 
 impl PhaseRecord {
+    /// Whether the last move is over.
+    pub fn is_settled(&self) -> bool {
+        self.state == State::Settled
+    }
+
     /// Whether this phase holds for any key.
     pub fn has(&self, phase: Phase) -> bool {
         ahead::holds(phase, self.phase, self.ahead.as_ref())

@@ -94,7 +94,7 @@ impl Mover {
         if let Some(expected) = request.from.filter(|from| *from != record.phase) {
             return Err(MoveFault::Stale { expected, now: Box::new(record.clone()) });
         }
-        if !guard::is_settled(record) {
+        if !record.is_settled() {
             return Err(MoveFault::UnderWay(Box::new(record.clone())));
         }
         if step_of(record, request)?.to.uses_redis() && self.stash.site.world.outbox.is_none() {
