@@ -137,7 +137,14 @@ impl Inner {
             Resource::Phase(_) if route.writes => {
                 let mover = mover()?.clone();
                 gate::is_json(head)?;
-                let asked = moves::parse(&self.body(body).await?)?;
+                let asked = moves::parse(moves::Kind::Phase, &self.body(body).await?)?;
+                moves::make(mover, asked).await
+            }
+            Resource::Ahead(_) => {
+                let mover = mover()?.clone();
+                gate::is_json(head)?;
+                let kind = if route.deletes { moves::Kind::NoneAhead } else { moves::Kind::Ahead };
+                let asked = moves::parse(kind, &self.body(body).await?)?;
                 moves::make(mover, asked).await
             }
             Resource::Phase(_) => moves::shown(mover()?),

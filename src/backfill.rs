@@ -31,7 +31,7 @@ pub use tally::{Amount, Outcome};
 pub use view::{BackfillView, RunView, ShardView, StayedView};
 
 use crate::{
-    phase::{Phase, guard::is_settled},
+    phase::Phase,
     protocol::backfill::copies_in,
     stash::{
         Stash,
@@ -220,7 +220,7 @@ impl Backfill {
         if !copies_in(record.phase) {
             return Err(BackfillFault::Phase(record.phase));
         }
-        if !is_settled(&record) {
+        if !record.is_settled() {
             return Err(BackfillFault::Moving(record.phase));
         }
         let now = unix_ms();

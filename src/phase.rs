@@ -5,6 +5,7 @@ pub mod file;
 pub mod guard;
 pub mod proof;
 pub mod record;
+pub mod step;
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};

@@ -193,21 +193,39 @@ impl Stash {
         let answer = match verb {
             Verb::Get { latest } => {
                 let answer = read(&self.site, &key, latest, began).await;
-                self.metrics.read_served(&answer);
+                self.metrics.read_served(&answer, self.is_ahead(&key), entered.elapsed());
                 self.shadow(&key, &answer);
                 drop(place);
                 answer::read(answer)
             }
             Verb::Set { body, only_if_absent } => {
                 let change = Change { content: Content::Body(body), only_if_absent };
-                answer::stored(self.detached(key, change, began, place).await)
+                answer::stored(self.measured(key, change, began, place).await)
             }
             Verb::Delete => {
                 let change = Change { content: Content::Nothing, only_if_absent: false };
-                answer::deleted(self.detached(key, change, began, place).await)
+                answer::deleted(self.measured(key, change, began, place).await)
             }
         };
         self.load.record(entered.elapsed());
+        answer
+    }
+
+    /// By what this decant believes now.
+    fn is_ahead(&self, key: &Key) -> bool {
+        self.site.belief().fence.is_ahead(key)
+    }
+
+    async fn measured(
+        &self,
+        key: Key,
+        change: Change,
+        began: Millis,
+        place: tokio::sync::OwnedSemaphorePermit,
+    ) -> WriteAnswer {
+        let (ahead, entered) = (self.is_ahead(&key), Instant::now());
+        let answer = self.detached(key, change, began, place).await;
+        self.metrics.written(&answer, ahead, entered.elapsed());
         answer
     }
 

@@ -57,7 +57,7 @@ pub(super) fn attention(stash: &StashView, now_unix_ms: u64) -> Vec<Attention> {
         let moving = stash.record.as_ref().is_some_and(|record| record.state == State::Moving);
         figures.shards.iter().for_each(|shard| of_shard(shard, moving, &mut list));
         let evicted: u64 = figures.shards.iter().map(|shard| shard.evicted).sum();
-        if evicted > 0 && stash.record.as_ref().is_some_and(|record| record.phase == Phase::KaskFirst) {
+        if evicted > 0 && stash.record.as_ref().is_some_and(|record| record.has(Phase::KaskFirst)) {
             list.push(warn(
                 format!("Redis has evicted {evicted} keys since kask-first began"),
                 "Kask has them; going back to dual-write, which reads Redis alone, would miss them",
@@ -98,12 +98,13 @@ fn of_record(record: &RecordView, figures: &StashFigures, now_unix_ms: u64, list
     let moving_ms = now_unix_ms.saturating_sub(record.since_unix_ms);
     if record.state == State::Moving && moving_ms > LONG_MOVE_MS {
         list.push(warn(
-            format!("the move to {} has not settled for {} min", record.phase, moving_ms / 60_000),
+            format!("the move to {} has not settled for {} min", record.told(), moving_ms / 60_000),
             "intents of the phase before are still open, or a shard does not show the new fence; no other move can begin",
         ));
     }
     // What the journal still heals is told of by itself.
-    if let (Phase::RedisStandby, Some(since), None) = (record.phase, &record.mirror_unclean_since, &figures.alone.since)
+    if let (true, Some(since), None) =
+        (record.has(Phase::RedisStandby), &record.mirror_unclean_since, &figures.alone.since)
     {
         list.push(warn(format!("Redis lacks writes since {since}"), "going back would lose them"));
     }

@@ -6,7 +6,13 @@ use super::{
     views::{GuardView, HistoryView, MovedView, PhaseView, RecordView},
 };
 use crate::{
-    phase::{Phase, guard::Guard, record::Line},
+    phase::{
+        Phase,
+        ahead::{Ahead, AheadFault},
+        guard::Guard,
+        record::Line,
+        step::Goal,
+    },
     stash::mover::{HistoryFault, MoveFault, MoveRequest, Moved, Mover},
 };
 use http::StatusCode;
@@ -20,13 +26,39 @@ const BY_CHARS_MAX: usize = 200;
 /// Who moves, where nobody says so.
 const NOBODY: &str = "the admin API";
 
-/// The body of a `PUT`.
+/// Which move a body is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `PUT …/phase`.
+    Phase,
+    /// `PUT …/phase/ahead`.
+    Ahead,
+    /// `DELETE …/phase/ahead`.
+    NoneAhead,
+}
+
+impl Kind {
+    fn takes(self) -> &'static str {
+        match self {
+            Kind::Phase => "{\"to\": PHASE, \"reason\": TEXT}",
+            Kind::Ahead => "{\"match\": PATTERN, \"reason\": TEXT} or {\"share\": NUMBER, \"reason\": TEXT}",
+            Kind::NoneAhead => "{\"reason\": TEXT}",
+        }
+    }
+}
+
+/// The body of a move.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
     #[serde(default)]
     from: Option<String>,
-    to: String,
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default, rename = "match")]
+    pattern: Option<String>,
+    #[serde(default)]
+    share: Option<serde_json::Number>,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -39,14 +71,23 @@ struct Body {
     kask_emptied: bool,
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
+pub(super) fn parse(kind: Kind, body: &[u8]) -> Result<MoveRequest, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail);
-    let body: Body = serde_json::from_slice(body).map_err(|fault| {
+    let not_so = |why: &str| {
+        let takes = kind.takes();
         bad(format!(
-            "the body is not what a move takes: {fault}; \
-             send {{\"to\": PHASE, \"reason\": TEXT}} and, as wanted, from, by, force, dry_run, kask_emptied"
+            "the body is not what a move takes: {why}; send {takes} and, as wanted, from, by, force, dry_run, kask_emptied"
         ))
-    })?;
+    };
+    let body: Body = serde_json::from_slice(body).map_err(|fault| not_so(&fault.to_string()))?;
+    let rule = |rule: Result<Ahead, AheadFault>| rule.map(Goal::Ahead).map_err(|fault| bad(fault.to_string()));
+    let goal = match (kind, &body.to, &body.pattern, &body.share) {
+        (Kind::Phase, Some(to), None, None) => Goal::Phase(phase(to)?),
+        (Kind::Ahead, None, Some(pattern), None) => rule(Ahead::matching(pattern))?,
+        (Kind::Ahead, None, None, Some(share)) => rule(share.to_string().parse().map(Ahead::Share))?,
+        (Kind::NoneAhead, None, None, None) => Goal::NoneAhead,
+        _ => return Err(not_so("not the fields of this one")),
+    };
     let by = who(body.by);
     one_line(&body.reason, &by)?;
     if body.reason.trim().is_empty() && !body.dry_run {
@@ -54,7 +95,7 @@ pub(super) fn parse(body: &[u8]) -> Result<MoveRequest, Problem> {
     }
     Ok(MoveRequest {
         from: body.from.as_deref().map(phase).transpose()?,
-        to: phase(&body.to)?,
+        goal,
         reason: body.reason,
         by,
         force: body.force,
@@ -86,7 +127,7 @@ pub(super) fn phase(name: &str) -> Result<Phase, Problem> {
 
 /// Runs to its end, also when the client goes away: what a move came to must not hang on a connection.
 pub(super) async fn make(mover: Arc<Mover>, request: MoveRequest) -> Answered {
-    let (stash, to, by) = (mover.stash().name.clone(), request.to, request.by.clone());
+    let (stash, goal, by) = (mover.stash().name.clone(), request.goal.clone(), request.by.clone());
     let moving = tokio::spawn(async move { mover.move_to(request).await });
     let moved = moving
         .await
@@ -96,7 +137,7 @@ pub(super) async fn make(mover: Arc<Mover>, request: MoveRequest) -> Answered {
             json(StatusCode::OK, &MovedView { record: (&record).into(), guards: views(&guards), dry_run })
         }
         Err(fault) => {
-            tracing::info!(stash, to = to.name(), by, fault = %fault, "a move was refused");
+            tracing::info!(stash, goal = goal.text(), by, fault = %fault, "a move was refused");
             Err(refused(fault))
         }
     }
@@ -166,7 +207,11 @@ mod tests {
     use super::*;
 
     fn status(body: &str) -> u16 {
-        parse(body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |_| 200)
+        status_of(Kind::Phase, body)
+    }
+
+    fn status_of(kind: Kind, body: &str) -> u16 {
+        parse(kind, body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |_| 200)
     }
 
     #[test]
@@ -194,8 +239,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_takes() {
+        let goal = |body: &str| parse(Kind::Ahead, body.as_bytes()).map(|request| request.goal).ok();
+        let rule = |text: &str| Some(Goal::Ahead(text.parse().unwrap()));
+        assert_eq!(goal(r#"{"match":"testwiki:*","reason":"r"}"#), rule("match:testwiki%3A%2A"));
+        assert_eq!(goal(r#"{"share":0.01,"reason":"r"}"#), rule("share:0.01"));
+        assert_eq!(goal(r#"{"share":1e-6,"dry_run":true}"#), rule("share:0.000001"));
+        for bad in [
+            r#"{"reason":"r"}"#,
+            r#"{"to":"dual-write","reason":"r"}"#,
+            r#"{"match":"a","share":0.1,"reason":"r"}"#,
+            r#"{"match":"","reason":"r"}"#,
+            r#"{"share":0,"reason":"r"}"#,
+            r#"{"share":1.5,"reason":"r"}"#,
+            r#"{"share":"0.1","reason":"r"}"#,
+            r#"{"share":0.1}"#,
+        ] {
+            assert_eq!(status_of(Kind::Ahead, bad), 400, "{bad}");
+        }
+        assert_eq!(status_of(Kind::NoneAhead, r#"{"reason":"r"}"#), 200);
+        assert_eq!(status_of(Kind::NoneAhead, r#"{"reason":"r","share":0.1}"#), 400);
+        assert_eq!(status_of(Kind::Phase, r#"{"to":"dual-write","reason":"r","share":0.1}"#), 400);
+    }
+
+    #[test]
     fn who_moves_is_never_empty() {
-        let by = |body: &str| parse(body.as_bytes()).unwrap().by;
+        let by = |body: &str| parse(Kind::Phase, body.as_bytes()).unwrap().by;
         assert_eq!(by(r#"{"to":"dual-write","reason":"r","by":" "}"#), NOBODY);
         assert_eq!(by(r#"{"to":"dual-write","reason":"r","by":"root"}"#), "root");
     }

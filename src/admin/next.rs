@@ -11,6 +11,7 @@ use crate::{
     phase::{
         Phase,
         record::{PhaseRecord, State},
+        step::Goal,
     },
     stash::mover::{MoveFault, MoveRequest, Mover},
 };
@@ -76,7 +77,7 @@ fn forward(from: Phase) -> Option<Phase> {
 async fn measure(mover: &Mover, record: &PhaseRecord, to: Phase, attention: Vec<Attention>) -> Measured {
     let request = MoveRequest {
         from: Some(record.phase),
-        to,
+        goal: Goal::Phase(to),
         reason: String::new(),
         by: String::new(),
         force: false,

@@ -15,6 +15,8 @@ pub(super) enum Resource<'a> {
     Status,
     Stash(&'a str),
     Phase(&'a str),
+    /// Which keys are one phase ahead.
+    Ahead(&'a str),
     History(&'a str),
     Next(&'a str),
     /// The key as the URL spells it.
@@ -47,6 +49,7 @@ impl<'a> Resource<'a> {
         match *self {
             Resource::Stash(stash)
             | Resource::Phase(stash)
+            | Resource::Ahead(stash)
             | Resource::History(stash)
             | Resource::Next(stash)
             | Resource::Key(stash, _)
@@ -66,6 +69,7 @@ impl<'a> Resource<'a> {
     fn methods(&self) -> &'static str {
         match self {
             Resource::Phase(_) => "GET, HEAD, PUT",
+            Resource::Ahead(_) => "PUT, DELETE",
             Resource::Damaged(..) => "POST, DELETE",
             Resource::Member(..) => "DELETE",
             Resource::Loss(..) => "POST",
@@ -105,6 +109,7 @@ pub(super) fn resource(path: &str) -> Option<Resource<'_>> {
     let Some((stash, rest)) = rest.split_once('/') else { return Some(Resource::Stash(rest)) };
     match rest {
         "phase" => Some(Resource::Phase(stash)),
+        "phase/ahead" => Some(Resource::Ahead(stash)),
         "phase/history" => Some(Resource::History(stash)),
         "phase/next" => Some(Resource::Next(stash)),
         "outbox" => Some(Resource::Outbox(stash)),
@@ -182,6 +187,7 @@ mod tests {
             ("/v1/status", 200, 405, 405),
             ("/v1/stashes/echoseen", 200, 405, 405),
             ("/v1/stashes/echoseen/phase", 200, 200, 405),
+            ("/v1/stashes/echoseen/phase/ahead", 405, 200, 405),
             ("/v1/stashes/echoseen/phase/history", 200, 405, 405),
             ("/v1/stashes/echoseen/phase/next", 200, 405, 405),
             ("/console/console.js", 200, 405, 405),

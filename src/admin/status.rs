@@ -3,7 +3,9 @@
 use super::{
     Managed,
     attention::attention,
-    views::{FleetView, ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView},
+    views::{
+        AheadView, FleetView, ReadyView, RecordView, ShardDownView, StashReadyView, StashView, StatusView, TrafficView,
+    },
 };
 use crate::{
     dialect::About,
@@ -47,7 +49,8 @@ pub(super) fn fleet(mover: &Mover) -> FleetView {
         stash: mover.stash().name.clone(),
         member: mover.member().to_owned(),
         version: record.as_ref().map(|record| record.version),
-        phase: record.map(|record| record.phase),
+        phase: record.as_ref().map(|record| record.phase),
+        ahead: record.as_deref().and_then(AheadView::of),
         fleet: mover.fleet(),
     }
 }

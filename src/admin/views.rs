@@ -6,6 +6,7 @@ use crate::{
     codec::show::rfc3339,
     phase::{
         Phase,
+        ahead::Ahead,
         guard::Guard,
         record::{Happening, Measured, PhaseRecord, State},
     },
@@ -55,11 +56,28 @@ pub struct StashView {
     pub verify: verify::Brief,
 }
 
+/// Keys that are one phase ahead of their stash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AheadView {
+    /// The phase that they are in.
+    pub phase: Phase,
+    /// Those that fit the pattern; none: a share of all.
+    #[serde(rename = "match")]
+    pub pattern: Option<String>,
+    /// More than 0, less than 1; none: those that fit a pattern.
+    pub share: Option<f64>,
+    /// For people: `keys like testwiki:*`.
+    pub text: String,
+}
+
 /// A phase record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordView {
     pub phase: Phase,
-    /// The phase before; none: the first one, or one learned from a fence.
+    /// None: no key is ahead.
+    #[serde(default)]
+    pub ahead: Option<AheadView>,
+    /// The phase before, the same one where only the keys ahead of it changed; none: the first one, or one learned from a fence.
     #[serde(default)]
     pub from: Option<Phase>,
     pub version: u64,
@@ -82,7 +100,7 @@ pub struct RecordView {
 }
 
 /// `GET /v1/stashes/{stash}/phase`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseView {
     pub stash: String,
     pub own: bool,
@@ -91,7 +109,7 @@ pub struct PhaseView {
 }
 
 /// `GET /v1/stashes/{stash}/phase/history`, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryView {
     pub stash: String,
     pub history: Vec<RecordView>,
@@ -101,7 +119,7 @@ pub struct HistoryView {
 }
 
 /// `GET /v1/stashes/{stash}/fleet`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FleetView {
     pub stash: String,
     /// This decant's name.
@@ -109,12 +127,14 @@ pub struct FleetView {
     /// The version of the phase record; none: it is not known yet.
     pub version: Option<u64>,
     pub phase: Option<Phase>,
+    #[serde(default)]
+    pub ahead: Option<AheadView>,
     #[serde(flatten)]
     pub fleet: FleetFigures,
 }
 
 /// `PUT /v1/stashes/{stash}/phase`, where the move began or would.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MovedView {
     pub record: RecordView,
     pub guards: Vec<GuardView>,
@@ -241,10 +261,37 @@ pub struct JudgedView {
     pub now: String,
 }
 
+impl AheadView {
+    pub fn of(record: &PhaseRecord) -> Option<AheadView> {
+        let (rule, phase) = (record.ahead.as_ref()?, record.phase.next()?);
+        let (pattern, share) = match rule {
+            Ahead::Match(glob) => (Some(glob.text().to_owned()), None),
+            Ahead::Share(share) => (None, Some(share.number())),
+        };
+        Some(AheadView { phase, pattern, share, text: rule.text() })
+    }
+}
+
+impl RecordView {
+    /// For people: the phase, and which keys are ahead of it.
+    pub fn told(&self) -> String {
+        match &self.ahead {
+            Some(ahead) => format!("{}, with {} in {}", self.phase, ahead.text, ahead.phase),
+            None => self.phase.to_string(),
+        }
+    }
+
+    /// Whether this phase holds for any key.
+    pub fn has(&self, phase: Phase) -> bool {
+        self.phase == phase || self.ahead.as_ref().is_some_and(|ahead| ahead.phase == phase)
+    }
+}
+
 impl From<&PhaseRecord> for RecordView {
     fn from(record: &PhaseRecord) -> RecordView {
         RecordView {
             phase: record.phase,
+            ahead: AheadView::of(record),
             from: record.from,
             version: record.version,
             state: record.state,

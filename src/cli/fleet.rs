@@ -84,6 +84,7 @@ fn shown(view: &FleetView, now_unix_ms: u64) -> String {
         _ => "by the decant that the fence names, which alone may move".to_owned(),
     };
     let mut rows = vec![("stash", plain(&view.stash)), ("phase", record), ("record", kept)];
+    rows.extend(view.ahead.as_ref().map(|ahead| ("ahead", plain(&format!("{} in {}", ahead.text, ahead.phase)))));
     rows.extend(fleet.trouble.as_deref().map(|trouble| ("trouble", plain(trouble))));
     rows.extend(fleet.proposal.as_deref().map(|proposal| ("move", plain(proposal))));
     let rows: Vec<(String, String)> = rows.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();

@@ -10,6 +10,7 @@ use crate::{
     codec::show::rfc3339,
     phase::{
         Phase,
+        ahead::Share,
         record::{Happening, State},
     },
     stash::mover::unix_ms,
@@ -39,6 +40,8 @@ enum PhaseCommand {
     Show,
     /// Move to a neighbouring phase: redis-only, dual-write, kask-first, redis-standby, kask-only
     Set(SetArgs),
+    /// Some keys one phase ahead of the stash, to try the next step on them
+    Ahead(AheadArgs),
     /// The moves so far, oldest first, with the guards as they were measured
     History(HistoryArgs),
 }
@@ -54,6 +57,46 @@ struct HistoryArgs {
 struct SetArgs {
     #[arg(value_name = "PHASE")]
     to: Phase,
+    #[command(flatten)]
+    how: MoveArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct AheadArgs {
+    #[command(subcommand)]
+    command: AheadCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AheadCommand {
+    /// Send these keys one phase ahead, or more of them where a share is ahead already
+    Set(AheadSetArgs),
+    /// Take them back to the phase of the others
+    Clear(MoveArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct AheadSetArgs {
+    #[command(flatten)]
+    rule: AheadRule,
+    #[command(flatten)]
+    how: MoveArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct AheadRule {
+    /// Keys that fit, as in Redis's SCAN: * any run, ? one byte, [a-z] one of these, \ takes the next as it stands
+    #[arg(long = "match", value_name = "PATTERN")]
+    pattern: Option<String>,
+    /// About this share of all keys, by their hash: a number between 0 and 1
+    #[arg(long, value_name = "NUMBER")]
+    share: Option<Share>,
+}
+
+/// How any move is made.
+#[derive(Debug, clap::Args)]
+struct MoveArgs {
     /// Why; it stays in the history. Only a dry run needs none
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     reason: Option<String>,
@@ -91,7 +134,20 @@ pub(super) fn run(global: &Global, args: &PhaseArgs, output: &mut Output) -> Res
             PhaseCommand::Show => show(&client, &stash, global.json, output).await,
             PhaseCommand::Set(set) => {
                 let mut session = Session { client: &client, stash, json: global.json, output };
-                session.set(set).await
+                session.make(Method::PUT, "", json!({ "to": set.to }), &set.how).await
+            }
+            PhaseCommand::Ahead(AheadArgs { command }) => {
+                let mut session = Session { client: &client, stash, json: global.json, output };
+                match command {
+                    AheadCommand::Set(AheadSetArgs { rule, how }) => {
+                        let rule = match (&rule.pattern, rule.share) {
+                            (Some(pattern), _) => json!({ "match": pattern }),
+                            (None, share) => json!({ "share": share.map(Share::number) }),
+                        };
+                        session.make(Method::PUT, "/ahead", rule, how).await
+                    }
+                    AheadCommand::Clear(how) => session.make(Method::DELETE, "/ahead", json!({}), how).await,
+                }
             }
             PhaseCommand::History(args) => history(&client, &stash, args.short, global.json, output).await,
         }
@@ -117,6 +173,13 @@ fn rows(view: &PhaseView, now_unix_ms: u64) -> Vec<(String, String)> {
     let mut rows = vec![
         ("stash", plain(&view.stash)),
         ("phase", format!("{}{forced}", record.phase)),
+        (
+            "ahead",
+            record
+                .ahead
+                .as_ref()
+                .map_or("no key".to_owned(), |ahead| plain(&format!("{} in {}", ahead.text, ahead.phase))),
+        ),
         ("state", state(record).to_owned()),
         ("version", record.version.to_string()),
         ("since", format!("{}, {}", ago(record.since_unix_ms, now_unix_ms), plain(&record.since))),
@@ -167,6 +230,12 @@ fn told(record: &RecordView, short: bool, output: &Output) -> String {
     let (by, reason) = (plain(&record.by), plain(&record.reason));
     let mut text =
         format!("{}  {:>4}  {:<13}  {by}{forced}: {reason}\n", plain(&record.since), record.version, record.phase);
+    match &record.ahead {
+        Some(ahead) => text.push_str(&plain(&format!("      ahead       {} in {}\n", ahead.text, ahead.phase))),
+        // The phase stays, and nobody is ahead of it: they came back.
+        None if record.from == Some(record.phase) => text.push_str("      ahead       no key any more\n"),
+        None => {}
+    }
     let width = record.guards.iter().map(|guard| guard.name.len()).max().unwrap_or_default();
     for guard in record.guards.iter().filter(|_| !short) {
         let verdict = if guard.ok { output.styled("32", "ok        ") } else { output.styled("31", "overridden") };
@@ -188,7 +257,7 @@ fn happened(event: &Happening) -> String {
     )
 }
 
-/// One `phase set`.
+/// One move.
 struct Session<'a> {
     client: &'a Client,
     stash: String,
@@ -197,16 +266,23 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn set(&mut self, args: &SetArgs) -> Result<Exit, Failure> {
-        let from = match args.from {
-            Some(from) => from,
-            None => self.client.get::<PhaseView>(&path(&self.stash, "")).await?.1.record.phase,
+    /// `goal`: what is to hold.
+    async fn make(&mut self, method: Method, page: &str, goal: Value, args: &MoveArgs) -> Result<Exit, Failure> {
+        let (phase, from) = match args.from {
+            Some(from) => (from, from.to_string()),
+            None => {
+                let record = self.client.get::<PhaseView>(&path(&self.stash, "")).await?.1.record;
+                (record.phase, plain(&record.told()))
+            }
         };
-        let body = json!({
-            "from": from, "to": args.to, "reason": args.reason.as_deref().unwrap_or_default(), "by": args.by.clone().unwrap_or_else(user),
+        let mut body = json!({
+            "from": phase, "reason": args.reason.as_deref().unwrap_or_default(), "by": args.by.clone().unwrap_or_else(user),
             "force": args.force, "dry_run": args.dry_run, "kask_emptied": args.kask_emptied,
         });
-        let mut document = match self.client.call(Method::PUT, &path(&self.stash, ""), Some(&body)).await? {
+        if let (Some(body), Value::Object(goal)) = (body.as_object_mut(), goal) {
+            body.extend(goal);
+        }
+        let mut document = match self.client.call(method, &path(&self.stash, page), Some(&body)).await? {
             Ok(document) => document,
             Err(refusal) => return self.refused(&refusal),
         };
@@ -216,13 +292,14 @@ impl Session<'_> {
             self.output.out(&guards)?;
         }
         let record = &moved.record;
+        let to = plain(&record.told());
         if moved.dry_run {
             let forced = if record.forced { ", with --force" } else { "" };
-            let told = format!("{from} -> {} would begin{forced}; nothing was done\n", record.phase);
+            let told = format!("{from} -> {to} would begin{forced}; nothing was done\n");
             return self.end(&document, &told);
         }
         if args.no_wait && !args.wait {
-            return self.end(&document, &format!("{from} -> {} has begun\n", record.phase));
+            return self.end(&document, &format!("{from} -> {to} has begun\n"));
         }
         let begun = Instant::now();
         let settled = self.settled(record, args.wait_timeout).await?;
@@ -230,7 +307,7 @@ impl Session<'_> {
             document.insert("record".to_owned(), settled);
         }
         let ms = begun.elapsed().as_millis();
-        self.end(&document, &format!("{from} -> {} has settled after {ms} ms\n", record.phase))
+        self.end(&document, &format!("{from} -> {to} has settled after {ms} ms\n"))
     }
 
     fn end(&mut self, document: &Value, told: &str) -> Result<Exit, Failure> {
@@ -249,8 +326,12 @@ impl Session<'_> {
             let (document, view): (Value, PhaseView) = self.client.get(&path(&self.stash, "")).await?;
             let record = &view.record;
             if record.version > moved.version {
-                let why =
-                    format!("{} has moved on to {} meanwhile (version {})", self.stash, record.phase, record.version);
+                let why = format!(
+                    "{} has moved on to {} meanwhile (version {})",
+                    self.stash,
+                    plain(&record.told()),
+                    record.version
+                );
                 return Err(Failure { exit: Exit::Failed, message: why });
             }
             if record.state == State::Settled {
@@ -260,14 +341,14 @@ impl Session<'_> {
             if waited >= at_most {
                 let why = format!(
                     "the move to {} has begun and is recorded, but has not settled within {}; it goes on: see decant status",
-                    moved.phase,
+                    plain(&moved.told()),
                     humantime::format_duration(at_most)
                 );
                 return Err(Failure { exit: Exit::Failed, message: why });
             }
             if waited >= tell_at {
                 tell_at += TELL_EVERY;
-                self.output.note(&format!("moving to {} for {} s …", moved.phase, waited.as_secs()));
+                self.output.note(&format!("moving to {} for {} s …", plain(&moved.told()), waited.as_secs()));
             }
             tokio::time::sleep(LOOK_EVERY.min(at_most - waited)).await;
         }

@@ -149,7 +149,7 @@ impl Keys {
             .when(When::Absent(self.alive_of(name)))
             .delete(self.member_of(name))
             .delete(self.promise_of(name));
-        if matches!(record.is.phase, Phase::RedisStandby | Phase::KaskOnly) {
+        if record.is.has(Phase::RedisStandby) || record.is.phase == Phase::KaskOnly {
             let unclean = record.is.mirror_unclean_since_unix_ms.unwrap_or(now_unix_ms);
             let next = PhaseRecord { mirror_unclean_since_unix_ms: Some(unclean), ..record.is.clone() };
             txn = txn.put(self.record(), json(&next));

@@ -5,6 +5,7 @@ use crate::{
     etcd::{Entry, Event},
     phase::{
         Phase,
+        ahead::Ahead,
         guard::Met,
         proof::{BackfillProof, VerifyProof},
         record::PhaseRecord,
@@ -78,6 +79,8 @@ impl Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     pub to: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Ahead>,
     /// That the move would have.
     pub version: u64,
     pub by: String,

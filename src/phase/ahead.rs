@@ -1,5 +1,6 @@
 //! Which keys are one phase ahead of their stash: a step tried on a test wiki, or on one key in a hundred. Pure.
 
+use super::Phase;
 use crate::codec::{
     glob::{Glob, GlobFault},
     key::{Key, percent_decode},
@@ -41,6 +42,16 @@ pub enum AheadFault {
 }
 
 impl Share {
+    /// As a part of 100.
+    fn percent(self) -> f64 {
+        f64::from(self.0) / f64::from(PARTS / 100)
+    }
+
+    /// As a part of 1.
+    pub fn number(self) -> f64 {
+        f64::from(self.0) / f64::from(PARTS)
+    }
+
     fn covers(self, key: &Key) -> bool {
         let digest: [u8; 16] = Md5::digest(key.as_bytes()).into();
         let place = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
@@ -63,7 +74,20 @@ impl FromStr for Share {
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", f64::from(self.0) / f64::from(PARTS))
+        write!(f, "{}", self.number())
+    }
+}
+
+/// Whether `wanted` holds for any key of a stash that is in `phase`.
+pub fn holds(wanted: Phase, phase: Phase, ahead: Option<&Ahead>) -> bool {
+    wanted == phase || ahead.is_some() && phase.next() == Some(wanted)
+}
+
+/// For people: the phase, and which keys are ahead of it.
+pub fn told(phase: Phase, ahead: Option<&Ahead>) -> String {
+    match (ahead, phase.next()) {
+        (Some(ahead), Some(next)) => format!("{phase}, with {} in {next}", ahead.text()),
+        _ => phase.to_string(),
     }
 }
 
@@ -89,11 +113,11 @@ impl Ahead {
         }
     }
 
-    /// For people.
+    /// For people, as the subject of a sentence in the plural.
     pub fn text(&self) -> String {
         match self {
             Ahead::Match(glob) => format!("keys like {}", glob.text()),
-            Ahead::Share(share) => format!("a share of {share} of all keys"),
+            Ahead::Share(share) => format!("{} % of all keys", share.percent()),
         }
     }
 }
@@ -192,6 +216,14 @@ mod tests {
         let covered: Vec<usize> =
             keys().take(60).enumerate().filter(|(_, key)| share("0.1").covers(key)).map(|(n, _)| n).collect();
         assert_eq!(covered, [7, 16, 22, 24, 36, 42, 51]);
+    }
+
+    #[test]
+    fn people_are_told_which_keys_and_where() {
+        let told = |phase, rule: &str| told(phase, Some(&rule.parse().unwrap()));
+        assert_eq!(told(Phase::DualWrite, "share:0.015"), "dual-write, with 1.5 % of all keys in kask-first");
+        assert_eq!(told(Phase::KaskFirst, "match:test*"), "kask-first, with keys like test* in redis-standby");
+        assert_eq!(super::told(Phase::KaskOnly, None), "kask-only");
     }
 
     #[test]

@@ -6,7 +6,8 @@ mod observed;
 use super::{
     Phase, Sequencer,
     proof::{BackfillProof, VerifyProof, kask_was_written_since},
-    record::{PhaseRecord, State},
+    record::PhaseRecord,
+    step::Step,
 };
 pub use fitness::Fitness;
 pub use observed::{Met, Observed};
@@ -59,8 +60,19 @@ pub struct Figures {
     pub now_unix_ms: u64,
 }
 
-/// The checks of one step. Every step of the order has a list; `--force` overrides those that fail.
-pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> {
+/// The checks of a move; `--force` overrides those that fail. They are those of the step that keys take by it. Where some keys have a mirror,
+/// and go on having one, a rule that changes asks for a clean one: what was written alone is healed only under the version of its time.
+pub fn guards_of(record: &PhaseRecord, step: &Step, figures: &Figures) -> Vec<Guard> {
+    let mut list = guards(&PhaseRecord { phase: step.from, ..record.clone() }, step.to, figures);
+    let stays = record.has(Phase::RedisStandby) && step.phase != Phase::KaskOnly && step.ahead != record.ahead;
+    if stays && list.iter().all(|guard| guard.name != MIRROR_IS_CLEAN) {
+        list.push(mirror_is_clean(record, figures));
+    }
+    list
+}
+
+/// The checks of one step. Every step of the order has a list.
+fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> {
     let mut list = Vec::new();
     if record.phase.uses_redis() || to.uses_redis() {
         list.push(redis_answers(figures));
@@ -90,32 +102,6 @@ pub fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> 
     list.extend(fitness::guards(record, to, figures));
     list.extend(observed::guards(record, to, figures.now_unix_ms, &figures.observed));
     list
-}
-
-/// A step that is not one, or comes too early, cannot be forced.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoStep {
-    #[error("{from} does not lead to {to} in one step; phases go {}, one at a time, either way", order())]
-    NotNeighbours { from: Phase, to: Phase },
-    #[error("the stash is in {0} already")]
-    AlreadyThere(Phase),
-}
-
-fn order() -> String {
-    Phase::ALL.map(Phase::name).join(", ")
-}
-
-/// Whether the step exists at all.
-pub fn step(from: Phase, to: Phase) -> Result<(), NoStep> {
-    if from == to {
-        return Err(NoStep::AlreadyThere(to));
-    }
-    if from.is_step_to(to) { Ok(()) } else { Err(NoStep::NotNeighbours { from, to }) }
-}
-
-/// Whether the last move is over.
-pub fn is_settled(record: &PhaseRecord) -> bool {
-    record.state == State::Settled
 }
 
 fn redis_answers(figures: &Figures) -> Guard {
@@ -286,9 +272,11 @@ fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
     figures.sample_fails.as_ref().map_or_else(found, |why| format!("the sample could not be taken: {why}"))
 }
 
+const MIRROR_IS_CLEAN: &str = "mirror_is_clean";
+
 fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     Guard {
-        name: "mirror_is_clean",
+        name: MIRROR_IS_CLEAN,
         ok: record.mirror_unclean_since_unix_ms.is_none()
             && figures.written_alone.is_none()
             && figures.mirror_lost.is_empty(),
@@ -319,7 +307,11 @@ fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::phase::record::sample;
+    use crate::phase::{
+        ahead::Ahead,
+        record::sample,
+        step::{Goal, step},
+    };
 
     fn record(phase: Phase) -> PhaseRecord {
         PhaseRecord { since_unix_ms: 0, ..sample(phase, 3) }
@@ -327,16 +319,6 @@ mod tests {
 
     fn failing(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<&'static str> {
         guards(record, to, figures).into_iter().filter(|g| !g.ok).map(|g| g.name).collect()
-    }
-
-    #[test]
-    fn only_neighbours_are_a_step() {
-        for from in Phase::ALL {
-            for to in Phase::ALL {
-                let distance = (from as i8 - to as i8).abs();
-                assert_eq!(step(from, to).is_ok(), distance == 1, "{from} {to}");
-            }
-        }
     }
 
     /// With nothing wrong: backfilled and verified since the move to dual-write.
@@ -377,6 +359,30 @@ mod tests {
                 assert_eq!(failing(&record(from), to, &fine()), expected, "{from} {to}");
             }
         }
+    }
+
+    #[test]
+    fn a_rule_has_the_guards_of_the_step_that_its_keys_take() {
+        use Phase::{KaskFirst, KaskOnly, RedisStandby};
+        let rule: Ahead = "share:0.1".parse().unwrap();
+        let names = |phase, ahead: Option<&Ahead>, goal: &Goal| {
+            let record = PhaseRecord { ahead: ahead.cloned(), ..record(phase) };
+            let step = step(phase, ahead, goal).unwrap();
+            guards_of(&record, &step, &fine()).into_iter().map(|guard| guard.name).collect::<Vec<_>>()
+        };
+        for phase in Phase::ALL.into_iter().filter(|phase| phase.next().is_some()) {
+            let next = phase.next().unwrap();
+            let forward = names(phase, None, &Goal::Phase(next));
+            let set = names(phase, None, &Goal::Ahead(rule.clone()));
+            let mirror: &[&str] = if phase == RedisStandby { &["mirror_is_clean"] } else { &[] };
+            assert_eq!(set, [forward.as_slice(), mirror].concat(), "{phase}");
+            let back = names(next, None, &Goal::Phase(phase));
+            let cleared = names(phase, Some(&rule), &Goal::NoneAhead);
+            assert_eq!(cleared, [back.as_slice(), mirror].concat(), "{phase}");
+        }
+        // The mirror of those that were ahead is one of all now; of the last phase there is none.
+        assert!(names(KaskFirst, Some(&rule), &Goal::Phase(RedisStandby)).contains(&"mirror_is_clean"));
+        assert!(!names(RedisStandby, Some(&rule), &Goal::Phase(KaskOnly)).contains(&"mirror_is_clean"));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The record of a stash's phase, as it is kept and as the history tells it. Pure; [`super::file`] keeps it on a disk.
 
-use super::{Phase, ahead::Ahead, guard::Guard};
+use super::{
+    Phase,
+    ahead::{self, Ahead},
+    guard::Guard,
+};
 use serde::{Deserialize, Serialize};
 
 /// Whether the move to the phase is over.
@@ -65,6 +69,21 @@ impl From<&Guard> for Measured {
 }
 
 impl PhaseRecord {
+    /// Whether the last move is over.
+    pub fn is_settled(&self) -> bool {
+        self.state == State::Settled
+    }
+
+    /// Whether this phase holds for any key.
+    pub fn has(&self, phase: Phase) -> bool {
+        ahead::holds(phase, self.phase, self.ahead.as_ref())
+    }
+
+    /// For people: the phase, and which keys are ahead of it.
+    pub fn told(&self) -> String {
+        ahead::told(self.phase, self.ahead.as_ref())
+    }
+
     /// The guards that failed when the move was forced.
     pub fn overridden(&self) -> impl Iterator<Item = &Measured> {
         self.guards.iter().filter(|guard| self.forced && !guard.ok)

@@ -3,7 +3,10 @@
 use super::world::Direction;
 use crate::{
     codec::key::Key,
-    phase::{Phase, ahead::Ahead},
+    phase::{
+        Phase,
+        ahead::{self, Ahead},
+    },
 };
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex};
@@ -63,15 +66,16 @@ impl Fence {
 
     /// The phase that holds for this key.
     pub fn phase_of(&self, key: &Key) -> Phase {
-        match &self.ahead {
-            Some(rule) if rule.covers(key) => self.phase.next().unwrap_or(self.phase),
-            _ => self.phase,
-        }
+        if self.is_ahead(key) { self.phase.next().unwrap_or(self.phase) } else { self.phase }
+    }
+
+    pub fn is_ahead(&self, key: &Key) -> bool {
+        self.ahead.as_ref().is_some_and(|rule| rule.covers(key))
     }
 
     /// Whether this phase holds for any key.
     pub fn has(&self, phase: Phase) -> bool {
-        self.phase == phase || self.ahead.is_some() && self.phase.next() == Some(phase)
+        ahead::holds(phase, self.phase, self.ahead.as_ref())
     }
 
     /// The key's phase makes no such intents itself: this one is of the phase before.

@@ -4,6 +4,7 @@ use super::{Stash, pace::Pace};
 use crate::{
     codec::key::Key,
     outbox::{ShardLook, Suspect},
+    phase::ahead::told,
     protocol::{
         Fence, World,
         belief::Adoption,
@@ -129,7 +130,7 @@ impl Stash {
         // The fence first: a look that shows a newer phase must not count as fresh before the phase is believed.
         if self.site.beliefs.learn(look.fence.as_ref()) == Adoption::Adopted {
             let now = self.site.belief();
-            let phase = now.phase().name();
+            let phase = told(now.phase(), now.fence.ahead.as_ref());
             tracing::info!(stash = self.name, phase, version = now.fence.version, "learned of a move from the fence");
         }
         self.site.pending[shard].looked(look.keys.clone(), sent);
@@ -196,7 +197,8 @@ impl Stash {
         self.metrics.damaged.set(sum(|s| s.damaged));
         self.metrics.oldest_seconds.set(seen.iter().filter_map(|s| s.oldest_ms).max().unwrap_or(0) as f64 / 1000.0);
         self.metrics.keys_pending.set(self.keys_pending() as f64);
-        self.metrics.set_phase(self.site.belief().phase());
+        let fence = &self.site.belief().fence;
+        self.metrics.set_phase(fence.phase, fence.ahead.as_ref());
     }
 
     /// What this decant has itself seen for a lease. CLAIM asks Redis's clock as well.

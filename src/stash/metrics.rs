@@ -3,18 +3,22 @@
 use super::traffic::Counts;
 use crate::{
     codec::transcode,
-    phase::Phase,
+    phase::{Phase, ahead::Ahead},
     protocol::{
         read::{ReadAnswer, ServedBy},
         world::{By, Direction, Event},
+        write::WriteAnswer,
     },
     telemetry::seldom::Seldom,
 };
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::{Deserialize, Serialize};
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// A counter that can be read here as well: the exporter's cannot.
@@ -46,15 +50,28 @@ pub struct Reads {
     pub none: u64,
 }
 
+struct ReadCounts {
+    kask: Readable,
+    redis: Readable,
+    none: Readable,
+}
+
+/// The label of keys that are not one phase ahead, and of those that are.
+const AHEAD: [&str; 2] = ["false", "true"];
+const OPS: [&str; 2] = ["read", "write"];
+/// How a write ends for its client; `failed`: it may have been done all the same.
+const WRITES: [&str; 3] = ["done", "refused", "failed"];
+
 /// Kask fails for some keys while it answers for others: one failure does not make it away.
 const KASK_FAILURES_IN_A_ROW: u32 = 5;
 
 /// The handles of one stash.
 pub struct StashMetrics {
     stash: String,
-    served_by_kask: Readable,
-    served_by_redis: Readable,
-    served_by_none: Readable,
+    /// Of the keys that are not ahead, and of those that are.
+    reads: [ReadCounts; 2],
+    durations: [[Histogram; 2]; 2],
+    writes: [[Counter; 3]; 2],
     fallbacks: Readable,
     kask_requests: AtomicU64,
     kask_errors: AtomicU64,
@@ -67,6 +84,7 @@ pub struct StashMetrics {
     settled: [Counter; 4],
     mirror_failures: Counter,
     phase: [Gauge; 5],
+    phase_ahead: [Gauge; 5],
     phase_since: Gauge,
     move_under_way: Gauge,
     pub keys_pending: Gauge,
@@ -120,17 +138,27 @@ const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
 impl StashMetrics {
     pub fn new(stash: &str) -> StashMetrics {
         let name = || stash.to_owned();
-        let served =
-            |by: &'static str| Readable::new(counter!("decant_reads_total", "stash" => name(), "served_by" => by));
+        let served = |by: &'static str, ahead: &'static str| {
+            Readable::new(counter!("decant_reads_total", "stash" => name(), "served_by" => by, "ahead" => ahead))
+        };
+        let reads = |ahead| ReadCounts {
+            kask: served("kask", ahead),
+            redis: served("redis", ahead),
+            none: served("none", ahead),
+        };
         let fallbacks = Readable::new(counter!("decant_fallback_hits_total", "stash" => name()));
         // From nothing on, so that the first increase shows as one.
         for reason in transcode::REASONS.into_iter().chain([REDIS_TYPE]) {
             untranscodable(stash, Direction::ToKask, reason).increment(0);
         }
         let metrics = StashMetrics {
-            served_by_kask: served("kask"),
-            served_by_redis: served("redis"),
-            served_by_none: served("none"),
+            reads: AHEAD.map(reads),
+            durations: AHEAD.map(|ahead| {
+                OPS.map(|op| histogram!("decant_operation_duration_seconds", "stash" => name(), "op" => op, "ahead" => ahead))
+            }),
+            writes: AHEAD.map(|ahead| {
+                WRITES.map(|outcome| counter!("decant_writes_total", "stash" => name(), "outcome" => outcome, "ahead" => ahead))
+            }),
             fallbacks,
             kask_requests: AtomicU64::new(0),
             kask_errors: AtomicU64::new(0),
@@ -144,6 +172,8 @@ impl StashMetrics {
             settled: COPIERS.map(|by| counter!("decant_outbox_settled_total", "stash" => name(), "by" => by.name())),
             mirror_failures: counter!("decant_mirror_failures_total", "stash" => name()),
             phase: Phase::ALL.map(|phase| gauge!("decant_phase", "stash" => name(), "phase" => phase.name())),
+            phase_ahead: Phase::ALL
+                .map(|phase| gauge!("decant_phase_ahead", "stash" => name(), "phase" => phase.name())),
             phase_since: gauge!("decant_phase_since_timestamp_seconds", "stash" => name()),
             move_under_way: gauge!("decant_move_under_way", "stash" => name()),
             keys_pending: gauge!("decant_keys_pending", "stash" => name()),
@@ -183,13 +213,15 @@ impl StashMetrics {
     }
 
     /// Marks the phase in force.
-    pub fn set_phase(&self, now: Phase) {
+    pub fn set_phase(&self, now: Phase, ahead: Option<&Ahead>) {
         let before = self.counted_in.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         if before != Some(now) {
             self.writes_in_phase.store(0, Ordering::Relaxed);
         }
-        for (phase, gauge) in Phase::ALL.into_iter().zip(&self.phase) {
+        let of_ahead = now.next().filter(|_| ahead.is_some());
+        for ((phase, gauge), ahead) in Phase::ALL.into_iter().zip(&self.phase).zip(&self.phase_ahead) {
             gauge.set(if phase == now { 1.0 } else { 0.0 });
+            ahead.set(if Some(phase) == of_ahead { 1.0 } else { 0.0 });
         }
     }
 
@@ -199,12 +231,25 @@ impl StashMetrics {
         self.move_under_way.set(if under_way { 1.0 } else { 0.0 });
     }
 
-    pub(super) fn read_served(&self, answer: &ReadAnswer) {
+    /// `ahead`: of a key that is.
+    pub(super) fn read_served(&self, answer: &ReadAnswer, ahead: bool, took: Duration) {
+        let reads = &self.reads[usize::from(ahead)];
         match answer {
-            ReadAnswer::Hit { by: ServedBy::Kask, .. } => self.served_by_kask.increment(),
-            ReadAnswer::Hit { by: ServedBy::Redis, .. } => self.served_by_redis.increment(),
-            ReadAnswer::Missing | ReadAnswer::Unavailable(_) => self.served_by_none.increment(),
+            ReadAnswer::Hit { by: ServedBy::Kask, .. } => reads.kask.increment(),
+            ReadAnswer::Hit { by: ServedBy::Redis, .. } => reads.redis.increment(),
+            ReadAnswer::Missing | ReadAnswer::Unavailable(_) => reads.none.increment(),
         }
+        self.durations[usize::from(ahead)][0].record(took);
+    }
+
+    pub(super) fn written(&self, answer: &WriteAnswer, ahead: bool, took: Duration) {
+        let outcome = match answer {
+            WriteAnswer::Done => 0,
+            WriteAnswer::Exists | WriteAnswer::Refused(_) => 1,
+            WriteAnswer::HalfDone(_) | WriteAnswer::Unavailable { .. } => 2,
+        };
+        self.writes[usize::from(ahead)][outcome].increment(1);
+        self.durations[usize::from(ahead)][1].record(took);
     }
 
     /// A write was acknowledged.
@@ -217,7 +262,8 @@ impl StashMetrics {
     }
 
     pub fn reads(&self) -> Reads {
-        Reads { kask: self.served_by_kask.get(), redis: self.served_by_redis.get(), none: self.served_by_none.get() }
+        let sum = |of: fn(&ReadCounts) -> &Readable| self.reads.iter().map(|counts| of(counts).get()).sum();
+        Reads { kask: sum(|counts| &counts.kask), redis: sum(|counts| &counts.redis), none: sum(|counts| &counts.none) }
     }
 
     /// What was counted since the start, for windows of time.

@@ -201,7 +201,7 @@ impl Mover {
         self.stash.site.beliefs.set(Belief::new(self.fence_of(record), settled, own));
         self.shown.store(Some(Arc::new(record.clone())));
         self.unconfirmed.store(None);
-        self.stash.metrics.set_phase(record.phase);
+        self.stash.metrics.set_phase(record.phase, record.ahead.as_ref());
         self.stash.metrics.set_move(record.since_unix_ms, !settled);
         self.stash.site.world.alone.record_says(record.mirror_unclean_since_unix_ms.is_some());
     }

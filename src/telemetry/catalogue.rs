@@ -55,6 +55,11 @@ pub const METRICS: &[Metric] = &[
         "Time from the head of a request to its answer, as Kask measures it.",
     ),
     gauge("decant_phase", &["stash", "phase"], "1 for the phase in force, 0 for the others."),
+    gauge(
+        "decant_phase_ahead",
+        &["stash", "phase"],
+        "1 for the phase of keys that are one phase ahead, 0 for the others.",
+    ),
     Metric {
         unit: Unit::Seconds,
         ..gauge("decant_phase_since_timestamp_seconds", STASH, "When the last move began, in seconds since 1970.")
@@ -94,7 +99,22 @@ pub const METRICS: &[Metric] = &[
         STASH,
         "1 where Redis may lack writes that Kask has, so that the way back loses them.",
     ),
-    counter("decant_reads_total", &["stash", "served_by"], "Reads by the tier that answered: kask, redis or none."),
+    counter(
+        "decant_reads_total",
+        &["stash", "served_by", "ahead"],
+        "Reads by the tier that answered: kask, redis or none; and by whether the key is one phase ahead.",
+    ),
+    counter(
+        "decant_writes_total",
+        &["stash", "outcome", "ahead"],
+        "Sets and deletes by what the client was told: done, refused or failed; and by whether the key is one phase ahead.",
+    ),
+    seconds(
+        "decant_operation_duration_seconds",
+        TIER_BUCKETS,
+        &["stash", "op", "ahead"],
+        "Time until a client's read or write was answered, by whether its key is one phase ahead.",
+    ),
     counter(
         "decant_fallback_hits_total",
         STASH,
@@ -176,6 +196,7 @@ mod tests {
     #[test]
     fn no_label_can_hold_a_person() {
         let allowed = [
+            "ahead",
             "by",
             "code",
             "direction",

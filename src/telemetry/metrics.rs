@@ -83,7 +83,7 @@ mod tests {
         histogram!("http_request_duration_seconds", "code" => "200", "method" => "GET").record(0.002);
         histogram!("decant_tier_request_duration_seconds", "stash" => "buckets", "tier" => "kask", "op" => "get")
             .record(2.0);
-        counter!("decant_reads_total", "stash" => "buckets", "served_by" => "kask").increment(3);
+        counter!("decant_reads_total", "stash" => "buckets", "served_by" => "kask", "ahead" => "false").increment(3);
         let text = install().render();
         for line in [
             "# TYPE http_request_duration_seconds histogram",
@@ -92,8 +92,8 @@ mod tests {
             "http_request_duration_seconds_bucket{code=\"200\",method=\"GET\",le=\"1\"} 1",
             "decant_tier_request_duration_seconds_bucket{stash=\"buckets\",tier=\"kask\",op=\"get\",le=\"1\"} 0",
             "decant_tier_request_duration_seconds_bucket{stash=\"buckets\",tier=\"kask\",op=\"get\",le=\"2.5\"} 1",
-            "decant_reads_total{stash=\"buckets\",served_by=\"kask\"} 3",
-            "# HELP decant_reads_total Reads by the tier that answered: kask, redis or none.",
+            "decant_reads_total{stash=\"buckets\",served_by=\"kask\",ahead=\"false\"} 3",
+            "# HELP decant_reads_total Reads by the tier that answered: kask, redis or none; and by whether the key is one phase ahead.",
             "# TYPE process_resident_memory_bytes gauge",
         ] {
             assert!(text.lines().any(|have| have == line), "no line {line}\n{text}");

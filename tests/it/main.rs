@@ -2,6 +2,7 @@
 // clippy.toml allows these in #[test] functions only; here the helpers are tests as well.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod admin;
+mod ahead;
 mod alone;
 mod backfill;
 mod bad_input;

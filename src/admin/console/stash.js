@@ -16,10 +16,11 @@ export const position = (phase) => PHASES.findIndex((known) => known.name === ph
 
 function phases(stash) {
   const now = position(stash.phase);
-  draw(byId('phases'), [stash.phase, stash.state], () =>
+  draw(byId('phases'), [stash.phase, stash.state, stash.ahead], () =>
     PHASES.map((phase, at) => {
       const where = at < now ? 'past' : at === now ? 'now' : 'ahead';
-      const word = { past: 'passed', now: stash.state === 'moving' ? 'moving here' : 'in force', ahead: 'ahead' }[where];
+      const some = phase.name === stash.ahead?.phase ? `in force for ${stash.ahead.text}` : 'ahead';
+      const word = { past: 'passed', now: stash.state === 'moving' ? 'moving here' : 'in force', ahead: some }[where];
       return el(
         'li',
         { class: where, 'aria-current': where === 'now' ? 'step' : null },
@@ -34,11 +35,12 @@ function phases(stash) {
 }
 
 function record(stash) {
-  draw(byId('record'), [stash.phase, stash.state, stash.since_unix_ms, stash.by, stash.reason, stash.forced], () => {
+  draw(byId('record'), [stash.phase, stash.state, stash.since_unix_ms, stash.by, stash.reason, stash.forced, stash.ahead], () => {
     if (!stash.phase) return ['The phase is not confirmed yet: nothing is served.'];
     const forced = stash.forced ? [el('span', { class: 'tag warn' }, 'forced'), ' '] : [];
     const moving = stash.state === 'moving' ? [el('span', { class: 'tag warn' }, 'moving'), ' '] : [];
-    return [...moving, ...forced, 'since ', time(stash.since_unix_ms), ', by ', el('b', {}, stash.by), ': ', el('q', {}, stash.reason)];
+    const some = stash.ahead ? [el('span', { class: 'tag' }, `${stash.ahead.text} in ${stash.ahead.phase}`), ' '] : [];
+    return [...moving, ...forced, ...some, 'since ', time(stash.since_unix_ms), ', by ', el('b', {}, stash.by), ': ', el('q', {}, stash.reason)];
   });
   const ahead = PHASES.slice(position(stash.phase) + 1).map((phase) => phase.name);
   const left = ahead.length ? `${plural(ahead.length, 'step')} until Redis can go: ${ahead.join(', ')}.` : 'Redis can go: nothing asks it any more.';
@@ -211,7 +213,10 @@ export function history(moves, all) {
       const overridden = (move.guards ?? []).filter((guard) => !guard.ok);
       const forced = move.forced ? [' ', el('span', { class: 'tag warn' }, 'forced')] : [];
       const over = overridden.length ? [el('span', { class: 'more' }, `overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`)] : [];
-      return el('li', {}, el('span', { class: 'phase-name' }, move.phase), ...forced, ' ', time(move.since_unix_ms), el('span', { class: 'more' }, `${move.by}: `, el('q', {}, move.reason)), ...over);
+      const back = move.from === move.phase ? 'no key ahead any more' : '';
+      const keys = move.ahead ? `${move.ahead.text} in ${move.ahead.phase}` : back;
+      const some = keys ? [' ', el('span', { class: 'tag' }, keys)] : [];
+      return el('li', {}, el('span', { class: 'phase-name' }, move.phase), ...some, ...forced, ' ', time(move.since_unix_ms), el('span', { class: 'more' }, `${move.by}: `, el('q', {}, move.reason)), ...over);
     }),
   );
   const button = byId('history-all');

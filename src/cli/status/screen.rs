@@ -82,6 +82,9 @@ impl Screen<'_> {
             State::Moving => self.style(YELLOW, "moving"),
         };
         row("phase", format!("{} ({state}, version {})", self.style(BOLD, record.phase.name()), record.version));
+        if let Some(ahead) = &record.ahead {
+            row("ahead", plain(&format!("{} in {}", ahead.text, ahead.phase)));
+        }
         let forced = if record.forced { self.style(YELLOW, ", forced") } else { String::new() };
         let since = ago(record.since_unix_ms, self.now_unix_ms);
         row("since", format!("{since}, by {}{forced}: {}", plain(&record.by), plain(&record.reason)));

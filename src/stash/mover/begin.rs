@@ -7,6 +7,7 @@ use crate::{
         Phase,
         guard::{self, Figures, Guard},
         record::{Measured, PhaseRecord, State},
+        step::{NoStep, Step, step},
     },
     stash::alone::Promise,
 };
@@ -40,8 +41,8 @@ impl Mover {
         store.begin(next.clone()).await?;
         tracing::info!(
             stash = self.stash.name,
-            from = record.phase.name(),
-            to = next.phase.name(),
+            from = record.told(),
+            to = next.told(),
             version = next.version,
             by = next.by,
             forced = next.forced,
@@ -62,7 +63,8 @@ impl Mover {
         request: &MoveRequest,
         figures: &Figures,
     ) -> Result<(Vec<Guard>, PhaseRecord), MoveFault> {
-        let guards = guard::guards(record, request.to, figures);
+        let step = step_of(record, request)?;
+        let guards = guard::guards_of(record, &step, figures);
         let passed = guards.iter().all(|g| g.ok);
         if !passed && !request.force {
             return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
@@ -70,14 +72,14 @@ impl Mover {
         let next = PhaseRecord {
             forced: !passed,
             guards: guards.iter().map(Measured::from).collect(),
-            ..self.next_record(record, request)
+            ..self.next_record(record, &step, request)
         };
         Ok((guards, next))
     }
 
     /// Before the fence is raised: it cannot stop a decant that cannot reach Redis.
     async fn promise_not_alone(&self, record: &PhaseRecord) -> Result<Option<Promise>, MoveFault> {
-        if record.phase != Phase::RedisStandby {
+        if !record.has(Phase::RedisStandby) {
             return Ok(None);
         }
         let until = Instant::now() + Duration::from_millis(self.stash.site.settings.budget);
@@ -92,11 +94,10 @@ impl Mover {
         if let Some(expected) = request.from.filter(|from| *from != record.phase) {
             return Err(MoveFault::Stale { expected, now: Box::new(record.clone()) });
         }
-        if !guard::is_settled(record) {
+        if !record.is_settled() {
             return Err(MoveFault::UnderWay(Box::new(record.clone())));
         }
-        guard::step(record.phase, request.to)?;
-        if request.to.uses_redis() && self.stash.site.world.outbox.is_none() {
+        if step_of(record, request)?.to.uses_redis() && self.stash.site.world.outbox.is_none() {
             return Err(MoveFault::NoRedis);
         }
         if request.reason.trim().is_empty() && !request.dry_run {
@@ -105,12 +106,13 @@ impl Mover {
         Ok(())
     }
 
-    fn next_record(&self, record: &PhaseRecord, request: &MoveRequest) -> PhaseRecord {
+    fn next_record(&self, record: &PhaseRecord, step: &Step, request: &MoveRequest) -> PhaseRecord {
         let now = unix_ms();
-        PhaseRecord {
+        let unclean = record.mirror_unclean_since_unix_ms;
+        let next = PhaseRecord {
             stash: record.stash.clone(),
-            phase: request.to,
-            ahead: None,
+            phase: step.phase,
+            ahead: step.ahead.clone(),
             from: Some(record.phase),
             version: record.version + 1,
             state: State::Moving,
@@ -121,17 +123,22 @@ impl Mover {
             guards: Vec::new(),
             member: self.member.clone(),
             driver: None,
-            kask_stale_since_unix_ms: match request.to {
+            kask_stale_since_unix_ms: match step.to {
                 Phase::RedisOnly => Some(now),
                 _ => None,
             },
-            mirror_unclean_since_unix_ms: match (record.phase, request.to) {
-                (Phase::KaskOnly, Phase::RedisStandby) => Some(record.since_unix_ms),
-                (_, Phase::RedisStandby | Phase::KaskOnly) => {
-                    record.mirror_unclean_since_unix_ms.or(self.stash.site.world.alone.since_unix_ms())
-                }
-                _ => None,
+            mirror_unclean_since_unix_ms: match (step.from, step.to) {
+                // Also of some keys only: which of them were written is not known.
+                (Phase::KaskOnly, Phase::RedisStandby) => unclean.or(Some(record.since_unix_ms)),
+                _ => unclean.or(self.stash.site.world.alone.since_unix_ms()),
             },
-        }
+        };
+        let mirrors = next.has(Phase::RedisStandby) || next.phase == Phase::KaskOnly;
+        PhaseRecord { mirror_unclean_since_unix_ms: next.mirror_unclean_since_unix_ms.filter(|_| mirrors), ..next }
     }
+}
+
+/// The step that is asked for, from where the stash is.
+pub(super) fn step_of(record: &PhaseRecord, request: &MoveRequest) -> Result<Step, NoStep> {
+    step(record.phase, record.ahead.as_ref(), &request.goal)
 }

@@ -48,7 +48,7 @@ impl Mover {
             self.believe(&settled);
             tracing::info!(
                 stash = self.stash.name,
-                phase = record.phase.name(),
+                phase = record.told(),
                 version = record.version,
                 "the move has settled"
             );

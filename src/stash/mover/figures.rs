@@ -1,6 +1,6 @@
 //! What is measured before a move.
 
-use super::{MoveFault, MoveRequest, Mover, unix_ms};
+use super::{MoveFault, MoveRequest, Mover, begin::step_of, unix_ms};
 use crate::{
     codec::{key::Key, show::rfc3339},
     phase::{Phase, guard::Figures, record::PhaseRecord},
@@ -17,8 +17,8 @@ impl Mover {
     /// # Errors
     /// A shard has a fence that this record does not know of: its version must not be used again.
     pub(super) async fn figures(&self, record: &PhaseRecord, request: &MoveRequest) -> Result<Figures, MoveFault> {
-        let site = &self.stash.site;
-        if record.phase.uses_redis() || request.to.uses_redis() {
+        let (site, step) = (&self.stash.site, step_of(record, request)?);
+        if record.phase.uses_redis() || step.to.uses_redis() {
             self.stash.open_shards();
         }
         let mut figures = Figures {
@@ -27,7 +27,7 @@ impl Mover {
             now_unix_ms: unix_ms(),
             written_alone: site.world.alone.why_unclean(),
             damaged: self.stash.views.iter().filter_map(|view| view.last()).map(|seen| seen.damaged).sum(),
-            observed: self.stash.observed(request.to > record.phase).await,
+            observed: self.stash.observed(step.to > step.from).await,
             ..Figures::default()
         };
         for (shard, until) in self.all_shards() {
@@ -39,7 +39,7 @@ impl Mover {
                 Err(_) => figures.shards_away.push(self.stash.shard_name(shard)),
             }
         }
-        if (record.phase, request.to) == (Phase::KaskFirst, Phase::DualWrite) {
+        if (step.from, step.to) == (Phase::KaskFirst, Phase::DualWrite) {
             figures.evicted = self.evicted(&mut figures).await;
         }
         let probe = Key::from_bytes(format!("decant-probe-{:016x}", fastrand::u64(..)));
@@ -47,7 +47,7 @@ impl Mover {
         if let KaskRead::Error(why) = site.world.kask.get_all_the_same(&probe, Instant::now() + PROBE_TIMEOUT).await {
             figures.kask_fails = Some(why.to_string());
         }
-        match (record.phase, request.to) {
+        match (step.from, step.to) {
             (Phase::RedisOnly, Phase::DualWrite) => {
                 figures.fitness =
                     self.stash.fitness(figures.shards_away.is_empty() && figures.kask_fails.is_none()).await;

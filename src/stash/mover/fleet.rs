@@ -178,7 +178,7 @@ impl Mover {
         self.stash.confirm();
         tracing::info!(
             stash = self.stash.name,
-            phase = record.phase.name(),
+            phase = record.told(),
             version = record.version,
             settled,
             "the record in etcd is followed"
@@ -207,7 +207,7 @@ impl Mover {
             (Some(fence), _) => {
                 let record = PhaseRecord { state: State::Moving, ..self.adopted(&fence)? };
                 self.stash.site.beliefs.set(Belief::new(fence, false, false));
-                self.stash.metrics.set_phase(record.phase);
+                self.stash.metrics.set_phase(record.phase, record.ahead.as_ref());
                 self.shown.store(Some(Arc::new(record)));
                 self.stash.confirm();
                 Ok(())
@@ -276,7 +276,7 @@ impl Mover {
                 .or((guessed && record.phase == Phase::RedisOnly).then_some(now)),
             mirror_unclean_since_unix_ms: record
                 .mirror_unclean_since_unix_ms
-                .or((guessed && record.phase >= Phase::RedisStandby).then_some(now)),
+                .or((guessed && (record.has(Phase::RedisStandby) || record.phase == Phase::KaskOnly)).then_some(now)),
             ..record
         })
     }
@@ -319,7 +319,7 @@ impl Mover {
             }
             Duty::Settle => {
                 if shared.commit(|_| keys.settle(record)).await.map_err(told)? {
-                    let (stash, phase) = (&self.stash.name, record.is.phase.name());
+                    let (stash, phase) = (&self.stash.name, record.is.told());
                     tracing::info!(stash, phase, version = record.is.version, "the move has settled");
                 }
             }

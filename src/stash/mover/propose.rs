@@ -4,7 +4,7 @@ use super::{MoveFault, MoveRequest, Moved, Mover, fleet::Joined, joint::of_all, 
 use crate::{
     etcd::Fault,
     fleet::{Kept, Known, Proposal, View},
-    phase::{guard::Figures, record::PhaseRecord},
+    phase::{ahead::told, guard::Figures, record::PhaseRecord},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -33,7 +33,8 @@ impl Mover {
             return Ok(Moved { record: next, guards, dry_run: true });
         }
         let proposal = Proposal {
-            to: request.to,
+            to: next.phase,
+            ahead: next.ahead.clone(),
             version: next.version,
             by: request.by.clone(),
             member: self.member.clone(),
@@ -97,8 +98,8 @@ impl Mover {
         }
         tracing::info!(
             stash = self.stash.name,
-            from = record.is.phase.name(),
-            to = next.phase.name(),
+            from = record.is.told(),
+            to = next.told(),
             version = next.version,
             by = next.by,
             forced = next.forced,
@@ -162,7 +163,7 @@ fn follow_all(view: &View) -> Result<(), MoveFault> {
 pub(super) fn proposed(proposal: &Proposal) -> MoveFault {
     MoveFault::Proposed {
         by: proposal.by.clone(),
-        to: proposal.to,
+        to: told(proposal.to, proposal.ahead.as_ref()),
         member: proposal.member.clone(),
         since_unix_ms: proposal.since_unix_ms,
     }

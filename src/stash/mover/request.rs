@@ -5,9 +5,11 @@ use crate::{
     fleet,
     phase::{
         Phase,
+        ahead::told,
         file::RecordFault,
-        guard::{Guard, NoStep},
+        guard::Guard,
         record::PhaseRecord,
+        step::{Goal, NoStep},
     },
     protocol::Fence,
 };
@@ -17,7 +19,7 @@ use crate::{
 pub struct MoveRequest {
     /// The phase that the operator believes in; none: whatever holds.
     pub from: Option<Phase>,
-    pub to: Phase,
+    pub goal: Goal,
     pub reason: String,
     pub by: String,
     pub force: bool,
@@ -41,11 +43,11 @@ pub enum MoveFault {
     Starting,
     #[error("this decant is {own}, and the fence names {named}: ask that one to move")]
     NotOwner { own: String, named: String },
-    #[error("a newer move stands on the shards: {} (version {}, by {}); this decant learns of it now, look again", .0.phase, .0.version, .0.member)]
+    #[error("a newer move stands on the shards: {} (version {}, by {}); this decant learns of it now, look again", told(.0.phase, .0.ahead.as_ref()), .0.version, .0.member)]
     Overtaken(Fence),
-    #[error("the phase is {} (version {}, since the move by {} at {}), not {expected}", .now.phase, .now.version, .now.by, rfc3339(.now.since_unix_ms))]
+    #[error("the phase is {} (version {}, since the move by {} at {}), not {expected}", .now.told(), .now.version, .now.by, rfc3339(.now.since_unix_ms))]
     Stale { expected: Phase, now: Box<PhaseRecord> },
-    #[error("the move to {} by {} at {} has not settled yet; see `decant status`", .0.phase, .0.by, rfc3339(.0.since_unix_ms))]
+    #[error("the move to {} by {} at {} has not settled yet; see `decant status`", .0.told(), .0.by, rfc3339(.0.since_unix_ms))]
     UnderWay(Box<PhaseRecord>),
     #[error(transparent)]
     NoStep(#[from] NoStep),
@@ -64,7 +66,7 @@ pub enum MoveFault {
     #[error("etcd is not reached, and a move needs it: {0}; this decant serves on in the phase it has")]
     Away(String),
     #[error("{by} is moving to {to} through {member} since {}: wait for it, and look again", rfc3339(*.since_unix_ms))]
-    Proposed { by: String, to: Phase, member: String, since_unix_ms: u64 },
+    Proposed { by: String, to: String, member: String, since_unix_ms: u64 },
     #[error(
         "not every decant of the fleet follows: {}; wait until each is back, or declare one that is gone for good: decant fleet forget NAME",
         .0.join(", ")

@@ -101,7 +101,7 @@ impl Mover {
 
     /// The same of Redis, which `kask-only` may have come before.
     pub(super) fn perhaps_unclean(&self, fence: &Fence) -> Option<u64> {
-        (fence.member == self.member && fence.phase == Phase::RedisStandby).then(unix_ms)
+        (fence.member == self.member && fence.has(Phase::RedisStandby)).then(unix_ms)
     }
 
     /// Raises the fence on every shard; `Some` where one has another's of this version or a newer.
