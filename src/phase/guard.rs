@@ -65,8 +65,9 @@ pub struct Figures {
 pub fn guards_of(record: &PhaseRecord, step: &Step, figures: &Figures) -> Vec<Guard> {
     let mut list = guards(&PhaseRecord { phase: step.from, ..record.clone() }, step.to, figures);
     let stays = record.has(Phase::RedisStandby) && step.phase != Phase::KaskOnly && step.ahead != record.ahead;
-    if stays && list.iter().all(|guard| guard.name != MIRROR_IS_CLEAN) {
-        list.push(mirror_is_clean(record, figures));
+    let mirror = mirror_is_clean(record, figures);
+    if stays && list.iter().all(|guard| guard.name != mirror.name) {
+        list.push(mirror);
     }
     list
 }
@@ -272,11 +273,9 @@ fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
     figures.sample_fails.as_ref().map_or_else(found, |why| format!("the sample could not be taken: {why}"))
 }
 
-const MIRROR_IS_CLEAN: &str = "mirror_is_clean";
-
 fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
     Guard {
-        name: MIRROR_IS_CLEAN,
+        name: "mirror_is_clean",
         ok: record.mirror_unclean_since_unix_ms.is_none()
             && figures.written_alone.is_none()
             && figures.mirror_lost.is_empty(),

@@ -64,6 +64,10 @@ async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> 
 /// Redis is read before and after Kask: only what nobody wrote meanwhile, and nobody is copying, counts.
 async fn look_for(stash: &Stash, key: &Key, sample: &mut Sample) {
     let site = &stash.site;
+    // Of keys that are ahead, what Kask has was written by this stash.
+    if site.belief().phase_of(key).uses_kask() {
+        return;
+    }
     let until = site.world.now() + site.settings.budget;
     let Some(before) = at_rest(stash, key, until).await else { return };
     let in_kask = match site.world.kask_get(key, until).await {

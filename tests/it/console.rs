@@ -144,7 +144,7 @@ fn backfill_and_verify_are_followed() {
     open(&browser, &whole);
     browser.wait_text("#copies", "has not run");
     for (what, begin, held) in [
-        ("backfill", json!({ "keys_per_s": 200 }), "held back by limit"),
+        ("backfill", json!({ "keys_per_s": 100 }), "held back by limit"),
         ("verify", json!({ "rate": 6 }), "held back by rate limit"),
     ] {
         let path = format!("/v1/stashes/echoseen/{what}");
