@@ -200,7 +200,7 @@ last_line=0
 while [ "$(told .state)" = running ]; do
     note_memory
     share="$(told '.share * 1000 | floor')"
-    if [ "$killed" -eq 0 ] && [ "$share" -ge 300 ] || [ "$killed" -eq 1 ] && [ "$share" -ge 600 ]; then kill_9; fi
+    if [ "$killed" -lt 2 ] && [ "$share" -ge $((300 * (killed + 1))) ]; then kill_9; fi
     if [ $((SECONDS - last_line)) -ge 15 ]; then
         last_line=$SECONDS
         printf '   %s\n' "$(told '"\(.share * 1000 | floor / 10) %, \(.keys_per_s | round) keys/s, \(.left_s // "?") s left, held by \(.held_by.what // "nothing")"')"
