@@ -29,8 +29,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Batches under way at once, over all shards. Together with the keys of a batch this bounds what is open in the outbox and what
-/// is asked of Kask at once: half of the connections that a decant holds to it.
-pub(super) const BATCHES_AT_ONCE: usize = 8;
+/// is asked of Kask at once: three eighths of the connections that a decant holds to it.
+pub(super) const BATCHES_AT_ONCE: usize = 6;
 /// Keys of one batch.
 pub(super) const BATCH_KEYS: usize = 16;
 /// Bytes of one batch's values, as they were when it was put together; one value alone may be larger.
