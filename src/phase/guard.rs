@@ -2,10 +2,11 @@
 
 mod fitness;
 mod observed;
+mod proven;
 
 use super::{
-    Phase, Sequencer,
-    proof::{BackfillProof, VerifyProof, kask_was_written_since},
+    Phase,
+    proof::{BackfillProof, VerifyProof},
     record::PhaseRecord,
     step::Step,
 };
@@ -92,10 +93,7 @@ fn guards(record: &PhaseRecord, to: Phase, figures: &Figures) -> Vec<Guard> {
     match (record.phase, to) {
         (Phase::RedisOnly, Phase::DualWrite) => list.push(kask_is_not_stale(record, figures)),
         (Phase::KaskFirst, Phase::DualWrite) => list.push(nothing_evicted(figures)),
-        (Phase::KaskFirst, Phase::RedisStandby) => {
-            list.push(backfill_finished(record, figures));
-            list.push(verified(record, figures));
-        }
+        (Phase::KaskFirst, Phase::RedisStandby) => list.extend(proven::guards(record, figures)),
         (Phase::RedisStandby, Phase::KaskFirst) => list.push(mirror_is_clean(record, figures)),
         (Phase::KaskOnly, Phase::RedisStandby) => list.push(redis_missed_nothing(record, figures)),
         _ => {}
@@ -183,91 +181,6 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
     }
 }
 
-fn backfill_finished(record: &PhaseRecord, figures: &Figures) -> Guard {
-    let (ok, figure) = match &figures.backfill {
-        None => (false, "no backfill over every key has finished".into()),
-        Some(proof) if !kask_was_written_since(proof.version, record, &figures.history) => {
-            (false, format!("the last began at version {}, and writes have gone past Kask since", proof.version))
-        }
-        Some(proof) => {
-            let failed = match proof.failed {
-                0 => String::new(),
-                failed => format!("; it left {failed} keys that a tier had failed for"),
-            };
-            let ended = ago(proof.ended_unix_ms, figures);
-            (proof.failed == 0, format!("finished {ended}: {} keys are in Kask by it{failed}", proof.keys))
-        }
-    };
-    Guard {
-        name: "backfill_finished",
-        ok,
-        figure,
-        needs: "a `decant backfill` over every key, begun after the move to dual-write, has finished and left none that failed: what nobody \
-                reads is in Kask by it alone"
-            .into(),
-    }
-}
-
-fn verified(record: &PhaseRecord, figures: &Figures) -> Guard {
-    let (ok, figure) = match &figures.verify {
-        None => (false, "no run of verify over every key has ended".into()),
-        Some(proof) => match why_no_proof(proof, record, figures) {
-            Some(why) => (false, format!("the last ended {}; {why}", ago(proof.ended_unix_ms, figures))),
-            None => (true, found(proof, figures)),
-        },
-    };
-    Guard {
-        name: "verified",
-        ok,
-        figure,
-        needs: "a `decant verify` over every key, begun after the backfill had ended, found none missing and none different: what is only in \
-                Redis is not read any more from redis-standby on, and is lost with Redis"
-            .into(),
-    }
-}
-
-/// Why what a run found does not count for the step; what it found comes last.
-fn why_no_proof(proof: &VerifyProof, record: &PhaseRecord, figures: &Figures) -> Option<String> {
-    if proof.phase.sequencer() == Sequencer::Kask {
-        return Some(format!("it was made in {}, where it is Redis that is held to Kask", proof.phase));
-    }
-    if !kask_was_written_since(proof.version, record, &figures.history) {
-        return Some(format!("it began at version {}, and writes have gone past Kask since", proof.version));
-    }
-    if !proof.complete {
-        return Some("it is not complete: `decant verify --last` tells why".into());
-    }
-    if figures.backfill.as_ref().is_none_or(|backfill| proof.begun_unix_ms < backfill.ended_unix_ms) {
-        return Some("it is older than the end of the last backfill".into());
-    }
-    if proof.missing + proof.different + proof.pending > 0 {
-        let VerifyProof { compared, missing, different, pending, .. } = proof;
-        return Some(format!(
-            "of {compared} keys it found {missing} missing in Kask, {different} different and {pending} not settled"
-        ));
-    }
-    None
-}
-
-fn found(proof: &VerifyProof, figures: &Figures) -> String {
-    let uncarried = match proof.uncarried {
-        0 => String::new(),
-        uncarried => format!("; {uncarried} stay behind, which no client can read"),
-    };
-    let ended = ago(proof.ended_unix_ms, figures);
-    format!("ended {ended}: {} keys compared, none missing in Kask, none different{uncarried}", proof.compared)
-}
-
-fn ago(unix_ms: u64, figures: &Figures) -> String {
-    let s = figures.now_unix_ms.saturating_sub(unix_ms) / 1000;
-    match s {
-        0..120 => format!("{s} s ago"),
-        120..7_200 => format!("{} min ago", s / 60),
-        7_200..172_800 => format!("{} h ago", s / 3_600),
-        _ => format!("{} d ago", s / 86_400),
-    }
-}
-
 /// Not to be able to look is not to have seen that all is well.
 fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
     figures.sample_fails.as_ref().map_or_else(found, |why| format!("the sample could not be taken: {why}"))
@@ -312,7 +225,7 @@ mod tests {
         step::{Goal, step},
     };
 
-    fn record(phase: Phase) -> PhaseRecord {
+    pub(super) fn record(phase: Phase) -> PhaseRecord {
         PhaseRecord { since_unix_ms: 0, ..sample(phase, 3) }
     }
 
@@ -321,7 +234,7 @@ mod tests {
     }
 
     /// With nothing wrong: backfilled and verified since the move to dual-write.
-    fn fine() -> Figures {
+    pub(super) fn fine() -> Figures {
         let backfill = BackfillProof {
             begun_unix_ms: 100,
             ended_unix_ms: 200,
@@ -413,61 +326,6 @@ mod tests {
         assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &lost), ["mirror_is_clean"]);
         let alone = Figures { written_alone: Some("2 keys".into()), ..fine.clone() };
         assert_eq!(failing(&record(Phase::RedisStandby), Phase::KaskFirst, &alone), ["mirror_is_clean"]);
-    }
-
-    /// What fails before `redis-standby` once the proofs are changed, with the figure of each.
-    fn unproven(change: impl FnOnce(&mut Figures)) -> Vec<(&'static str, String)> {
-        let mut figures = fine();
-        change(&mut figures);
-        let failing = guards(&record(Phase::KaskFirst), Phase::RedisStandby, &figures).into_iter().filter(|g| !g.ok);
-        failing.map(|guard| (guard.name, guard.figure)).collect()
-    }
-
-    #[test]
-    fn the_backfill_counts_only_whole_and_since_kask_has_every_write() {
-        let backfill = |change: fn(&mut BackfillProof)| {
-            let failing = unproven(|figures| change(figures.backfill.as_mut().unwrap()));
-            assert_eq!(failing.len(), 1, "{failing:?}");
-            assert_eq!(failing[0].0, "backfill_finished");
-            failing[0].1.clone()
-        };
-        assert!(backfill(|proof| proof.failed = 2).contains("left 2 keys"));
-        assert!(backfill(|proof| proof.version = 1).contains("writes have gone past Kask"));
-        // What was verified is worth nothing without it: keys may have come from past decant.
-        let names: Vec<_> = unproven(|figures| figures.backfill = None).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["backfill_finished", "verified"]);
-    }
-
-    #[test]
-    fn only_a_complete_run_after_the_backfill_that_found_all_of_it_has_verified() {
-        let verified = |change: fn(&mut Figures)| {
-            let failing = unproven(change);
-            assert_eq!(failing.len(), 1, "{failing:?}");
-            assert_eq!(failing[0].0, "verified");
-            failing[0].1.clone()
-        };
-        fn proof(figures: &mut Figures) -> &mut VerifyProof {
-            figures.verify.as_mut().unwrap()
-        }
-        assert_eq!(verified(|figures| figures.verify = None), "no run of verify over every key has ended");
-        assert!(verified(|figures| proof(figures).complete = false).contains("not complete"));
-        assert!(
-            verified(|figures| proof(figures).missing = 1)
-                .ends_with("found 1 missing in Kask, 0 different and 0 not settled")
-        );
-        assert!(verified(|figures| proof(figures).different = 1).contains("1 different"));
-        assert!(verified(|figures| proof(figures).pending = 1).contains("1 not settled"));
-        assert!(
-            verified(|figures| proof(figures).begun_unix_ms = 199).contains("older than the end of the last backfill")
-        );
-        assert!(verified(|figures| proof(figures).version = 1).contains("writes have gone past Kask"));
-        assert!(verified(|figures| proof(figures).phase = Phase::RedisStandby).contains("Redis that is held to Kask"));
-        let all = guards(&record(Phase::KaskFirst), Phase::RedisStandby, &fine());
-        let passes = all.iter().find(|guard| guard.name == "verified").unwrap();
-        assert_eq!(
-            passes.figure,
-            "ended 60 s ago: 10 keys compared, none missing in Kask, none different; 1 stay behind, which no client can read"
-        );
     }
 
     #[test]
