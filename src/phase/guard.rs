@@ -159,7 +159,7 @@ fn nothing_evicted(figures: &Figures) -> Guard {
 
 fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
     let absent = figures.in_kask == 0 && figures.sample_fails.is_none();
-    let looked = sampled(figures, || format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled));
+    let looked = sampled(figures);
     let (ok, figure) = match record.kask_stale_since_unix_ms {
         None => (absent, format!("this stash has not written to Kask before; {looked}")),
         Some(since) => {
@@ -182,8 +182,11 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
 }
 
 /// Not to be able to look is not to have seen that all is well.
-fn sampled(figures: &Figures, found: impl FnOnce() -> String) -> String {
-    figures.sample_fails.as_ref().map_or_else(found, |why| format!("the sample could not be taken: {why}"))
+fn sampled(figures: &Figures) -> String {
+    match &figures.sample_fails {
+        Some(why) => format!("the sample could not be taken: {why}"),
+        None => format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled),
+    }
 }
 
 fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {

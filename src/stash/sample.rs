@@ -1,8 +1,9 @@
-//! A sample of Redis's keys, looked for in Kask: enough to notice that it was not emptied, not to prove that it was.
+//! A sample of Redis's keys, looked for in Kask: enough to notice that it was emptied, or was not; not to prove either.
 
 use super::Stash;
 use crate::{
     codec::key::Key,
+    phase::Phase,
     protocol::{
         World,
         world::{KaskGot, Millis, Seen, Stored},
@@ -13,8 +14,6 @@ use bytes::Bytes;
 use std::{collections::HashSet, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// Keys looked for at most, over all shards.
-const SAMPLE_KEYS_MAX: usize = 1_000;
 /// Everything for one sample; half of it for finding keys.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -25,20 +24,23 @@ pub struct Sample {
     pub in_kask: u64,
 }
 
-/// Looks for the first keys that SCAN gives, which are in no order that means anything.
+/// Looks for the first keys that SCAN gives, which are in no order that means anything: at most `most`, over all shards, and of them those
+/// that are in `phase`, for some may be ahead.
 ///
 /// # Errors
 /// Why Redis does not tell its keys.
-pub async fn take(stash: &Stash) -> Result<Sample, String> {
+pub async fn take(stash: &Stash, phase: Phase, most: usize) -> Result<Sample, String> {
     let (scan_until, until) = (Instant::now() + SAMPLE_TIMEOUT / 2, Instant::now() + SAMPLE_TIMEOUT);
     let mut sample = Sample::default();
     let shards = stash.views.len().max(1);
     for shard in 0..stash.views.len() {
-        for key in some_keys(stash, shard, SAMPLE_KEYS_MAX / shards, scan_until).await? {
+        for key in some_keys(stash, shard, most.div_ceil(shards), scan_until).await? {
             if Instant::now() >= until {
                 return Ok(sample);
             }
-            look_for(stash, &key, &mut sample).await;
+            if stash.site.belief().phase_of(&key) == phase && key.fault().is_none() {
+                look_for(stash, &key, &mut sample).await;
+            }
         }
     }
     Ok(sample)
@@ -64,10 +66,6 @@ async fn some_keys(stash: &Stash, shard: usize, most: usize, until: Instant) -> 
 /// Redis is read before and after Kask: only what nobody wrote meanwhile, and nobody is copying, counts.
 async fn look_for(stash: &Stash, key: &Key, sample: &mut Sample) {
     let site = &stash.site;
-    // Of keys that are ahead, what Kask has was written by this stash.
-    if site.belief().phase_of(key).uses_kask() {
-        return;
-    }
     let until = site.world.now() + site.settings.budget;
     let Some(before) = at_rest(stash, key, until).await else { return };
     let in_kask = match site.world.kask_get(key, until).await {

@@ -1,6 +1,6 @@
 //! Guards over what has been shown of the old data: that it was copied, and compared. Pure.
 
-use super::{Figures, Guard};
+use super::{Figures, Guard, sampled};
 use crate::phase::{
     Sequencer,
     proof::{VerifyProof, kask_was_written_since},
@@ -8,8 +8,8 @@ use crate::phase::{
 };
 
 /// The checks before Redis is not read any more.
-pub(super) fn guards(record: &PhaseRecord, figures: &Figures) -> [Guard; 2] {
-    [backfill_finished(record, figures), verified(record, figures)]
+pub(super) fn guards(record: &PhaseRecord, figures: &Figures) -> [Guard; 3] {
+    [backfill_finished(record, figures), verified(record, figures), still_in_kask(figures)]
 }
 
 fn backfill_finished(record: &PhaseRecord, figures: &Figures) -> Guard {
@@ -51,6 +51,18 @@ fn verified(record: &PhaseRecord, figures: &Figures) -> Guard {
         figure,
         needs: "a `decant verify` over every key, begun after the backfill had ended, found none missing and none different: what is only in \
                 Redis is not read any more from redis-standby on, and is lost with Redis"
+            .into(),
+    }
+}
+
+/// What was proven holds for as long as nobody empties Kask.
+fn still_in_kask(figures: &Figures) -> Guard {
+    Guard {
+        name: "still_in_kask",
+        ok: figures.sample_fails.is_none() && figures.in_kask == figures.sampled,
+        figure: sampled(figures),
+        needs: "all of a sample of Redis's keys: a Kask that was emptied since it was verified has lost what is only in Redis. Copy again with \
+                `decant backfill start`, and verify again"
             .into(),
     }
 }
@@ -111,6 +123,19 @@ mod tests {
         change(&mut figures);
         let failing = guards(&record(Phase::KaskFirst), &figures).into_iter().filter(|g| !g.ok);
         failing.map(|guard| (guard.name, guard.figure)).collect()
+    }
+
+    #[test]
+    fn of_a_sample_all_must_be_in_kask_still() {
+        let still = |change: fn(&mut Figures)| match unproven(change).as_slice() {
+            [] => None,
+            [("still_in_kask", figure)] => Some(figure.clone()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(still(|figures| (figures.sampled, figures.in_kask) = (200, 200)), None);
+        let one_lacks = still(|figures| (figures.sampled, figures.in_kask) = (200, 199));
+        assert_eq!(one_lacks.as_deref(), Some("199 of 200 sampled keys are in Kask"));
+        assert!(still(|figures| figures.sample_fails = Some("no SCAN".into())).unwrap().ends_with("no SCAN"));
     }
 
     #[test]

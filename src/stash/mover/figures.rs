@@ -12,6 +12,10 @@ use tokio::time::Instant;
 
 /// Kask's probe may take this long.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1_200);
+/// Keys sampled where Kask is to be empty: once in a migration.
+const STALE_SAMPLE_KEYS: usize = 1_000;
+/// Keys sampled where Kask is to have everything: fewer, as the console asks again and again while Redis is still read.
+const COPIED_SAMPLE_KEYS: usize = 200;
 
 impl Mover {
     /// # Errors
@@ -51,24 +55,27 @@ impl Mover {
             (Phase::RedisOnly, Phase::DualWrite) => {
                 figures.fitness =
                     self.stash.fitness(figures.shards_away.is_empty() && figures.kask_fails.is_none()).await;
-                self.sample(&mut figures).await;
+                self.sample(step.from, STALE_SAMPLE_KEYS, &mut figures).await;
             }
             (Phase::DualWrite, Phase::KaskFirst) => {
                 figures.fitness.open_intents = self.stash.open_intents();
                 figures.history = self.moves().await?;
             }
-            (Phase::KaskFirst, Phase::RedisStandby) => self.look_up_proofs(&mut figures).await?,
+            (Phase::KaskFirst, Phase::RedisStandby) => {
+                self.look_up_proofs(&mut figures).await?;
+                self.sample(step.from, COPIED_SAMPLE_KEYS, &mut figures).await;
+            }
             _ => {}
         }
         Ok(figures)
     }
 
-    async fn sample(&self, figures: &mut Figures) {
+    async fn sample(&self, phase: Phase, most: usize, figures: &mut Figures) {
         if !figures.shards_away.is_empty() || figures.kask_fails.is_some() {
             figures.sample_fails = Some("a tier does not answer".to_owned());
             return;
         }
-        match sample::take(&self.stash).await {
+        match sample::take(&self.stash, phase, most).await {
             Ok(sample) => (figures.sampled, figures.in_kask) = (sample.sampled, sample.in_kask),
             Err(why) => figures.sample_fails = Some(why),
         }

@@ -32,6 +32,7 @@ pub const CASES: &[Case] = &[
     case("kask_not_stale", "dual-write", back_in_redis_only, "nobody says so"),
     case("backfill_finished", "redis-standby", backfilled_before_kask_went_stale, "writes have gone past Kask since"),
     case("verified", "redis-standby", copied_and_not_compared, "no run of verify over every key has ended"),
+    case("still_in_kask", "redis-standby", with_a_kask_that_was_emptied, "0 of 1 sampled keys are in Kask"),
     case("mirror_is_clean", "kask-first", back_in_redis_standby, "writes have gone past Redis"),
     case("redis_missed_nothing", "redis-standby", in_kask_only, "it lacks 1 that were acknowledged"),
     case("shadow_agrees", "kask-first", differing_in_shadow, "Kask had another value for "),
@@ -201,6 +202,16 @@ fn copied_and_not_compared() -> Stage {
     stage.wait_quiet();
     stage.decant.copy();
     stage
+}
+
+/// All is proven, of a Kask that is not there any more.
+fn with_a_kask_that_was_emptied() -> Stage {
+    let (stage, mut kask) = Stage::with_kask("kask-first", "");
+    stage.write("k");
+    stage.wait_quiet();
+    stage.decant.copy_and_compare();
+    kask.wipe();
+    stage.beside(kask)
 }
 
 fn back_in_redis_standby() -> Stage {
