@@ -6,17 +6,20 @@
 #   deploy/demo-backfill.sh                    two million values; builds decant for release first
 #   deploy/demo-backfill.sh --keys 500000      so many: the memory at most must be about the same
 #   deploy/demo-backfill.sh --rate 400         requests a second of the live load, instead of 200; 0: none
+#   deploy/demo-backfill.sh --disk             Kask's file on the disk, not in memory
 #   deploy/demo-backfill.sh --binary FILE      this binary instead of building one
 #
 # Before the migration it measures, with nothing else going on, three rates of the same run: of the backfill over a tenth of the keys, of
 # a plain SCAN with a pipelined GET and PTTL of each key, and of POSTs that the same Kask takes from wrk.
+# Kask's file is in memory where there is room for it: Kask on Cassandra too answers a write before a disk has it, and it is decant that is
+# shown here, not the disk. With --disk the embedded Kask waits for the disk at each write, clients become slower, and the brake shows.
 # Loopback only, on free ports, in a directory of its own; everything it started is gone when it ends.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-keys=2000000 rate=200 binary=''
+keys=2000000 rate=200 binary='' disk=0
 while [ $# -gt 0 ]; do
     case "$1" in
     -h | --help) exec sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$repository/deploy/demo-backfill.sh" ;;
@@ -26,6 +29,7 @@ while [ $# -gt 0 ]; do
     --rate)
         [[ "${2:-}" =~ ^(0|[1-9][0-9]{0,4})$ ]] || die "--rate takes a number from 0 to 99999, not '${2:-}'"
         rate="$2" && shift 2 ;;
+    --disk) disk=1 && shift ;;
     --binary)
         [ -x "${2:-}" ] || die "--binary takes a decant binary, and '${2:-}' is none"
         binary="$(realpath "$2")" && shift 2 ;;
@@ -51,13 +55,22 @@ fi
 unset "${!DECANT_@}" # the caller's environment configures another decant, not this one
 
 work="$(mktemp -d "${TMPDIR:-/tmp}/decant-demo-backfill.XXXXXX")"
+# Far above what the file takes of a key, values and room for changes together.
+kask_bytes_per_key=2048
+kask_dir="$work"
+if [ "$disk" -eq 0 ]; then
+    if [ "$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -n 1)" -gt $((keys * kask_bytes_per_key)) ] 2>/dev/null; then
+        kask_dir="$(mktemp -d /dev/shm/decant-demo-backfill.XXXXXX)"
+    else
+        say "there is no room in memory for Kask's file: it is on the disk"
+    fi
+fi
 pids=()
 clean_up() {
     local pid
-    : >"$work/stop"
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
+    rm -rf "$work" "$kask_dir"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
@@ -107,7 +120,7 @@ seconds() { date +%s.%N; }
 calc() { awk "BEGIN { printf \"$2\", $1 }"; }
 
 start redis redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --dir "$work"
-start kask "$binary" kask --listen "127.0.0.1:$kask_port" --data "$work/kask.redb" --base-uri "$base"
+start kask "$binary" kask --listen "127.0.0.1:$kask_port" --data "$kask_dir/kask.redb" --base-uri "$base"
 redis_answers() { redis-cli -p "$redis_port" ping >/dev/null 2>&1; }
 until_so 30 "Redis answers" redis_answers
 until_so 30 "Kask answers" answers "${kask}there"
@@ -173,6 +186,7 @@ if [ "$rate" -gt 0 ]; then
     say "live load: $rate requests a second, reads, writes and deletes of the same keys"
     php_part load "$data" "$keys" "$now" "$rate" "$work" >"$work/load" 2>"$work/load.log" &
     load_pid=$!
+    pids+=("$load_pid")
     # What is usual for clients is measured before anything is copied.
     sleep 10
     : >"$work/during"
