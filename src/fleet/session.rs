@@ -34,6 +34,8 @@ pub enum SessionFault {
     Forgotten,
     #[error("the registration was overtaken by another change; it is tried again")]
     Overtaken,
+    #[error("a move is being made: this decant joins the fleet after it")]
+    Moving,
     #[error("{name} is at work in another process with a copy of this state_dir; give each decant its own")]
     Twin { name: String },
     #[error("the fleet has {MEMBERS_MAX} decants, and no room for another; decant fleet show lists them")]
@@ -113,7 +115,11 @@ impl Shared {
     fn may_register(&self, view: &View, twin: Option<&str>) -> Result<(), SessionFault> {
         let name = || self.member().to_owned();
         let Some(member) = view.members.get(self.member()) else {
-            return if view.members.len() < MEMBERS_MAX { Ok(()) } else { Err(SessionFault::Full) };
+            return match &view.proposal {
+                _ if view.members.len() >= MEMBERS_MAX => Err(SessionFault::Full),
+                Some(_) => Err(SessionFault::Moving),
+                None => Ok(()),
+            };
         };
         match &member.report {
             // Of this state_dir, which this process holds alone: it is what was here before, unless the folder was copied.

@@ -30,6 +30,9 @@ impl Standing {
 pub enum Duty {
     /// Of the proposal of this revision: begin nothing alone any more, wait for what is under way, and say so.
     Promise(i64),
+    /// The proposal of this revision is its own, and no move here is waiting for it any more: what was to take it back failed, or came before
+    /// it was seen. Else it would stand as long as this decant lives, and nobody could move.
+    Withdraw(i64),
     /// Of this version.
     Acknowledge(u64),
     /// Who is to finish the move is silent.
@@ -45,6 +48,8 @@ pub struct Own<'a> {
     pub believes: u64,
     /// The shards show it that the move is over.
     pub over: bool,
+    /// A move is being made here.
+    pub proposes: bool,
 }
 
 /// Who finishes a move: its maker, or who took it over.
@@ -98,10 +103,12 @@ impl View {
     pub fn duties(&self, own: &Own<'_>) -> Vec<Duty> {
         let Some(me) = self.members.get(own.member) else { return Vec::new() };
         let mut duties = Vec::new();
-        if let Some(proposal) = &self.proposal
-            && me.promise.as_ref().is_none_or(|promise| promise.is.proposal != proposal.created)
-        {
-            duties.push(Duty::Promise(proposal.created));
+        if let Some(proposal) = &self.proposal {
+            if proposal.is.member == own.member && !own.proposes {
+                duties.push(Duty::Withdraw(proposal.created));
+            } else if me.promise.as_ref().is_none_or(|promise| promise.is.proposal != proposal.created) {
+                duties.push(Duty::Promise(proposal.created));
+            }
         }
         let Some(record) = self.record.as_ref().filter(|record| record.is.version == own.believes) else {
             return duties;
@@ -120,5 +127,57 @@ impl View {
             }
         }
         duties
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fleet::view::{Kept, Promise, Proposal, Registration, Report},
+        phase::{Phase, record::sample},
+    };
+
+    fn kept<T>(is: T, at: i64) -> Kept<T> {
+        Kept { is, created: at, changed: at }
+    }
+
+    fn proposed_by(maker: &str) -> View {
+        let member = Member {
+            registration: kept(Registration { acknowledged: 3, ..Registration::default() }, 1),
+            report: Some(kept(Report::default(), 2)),
+            promise: None,
+        };
+        let proposal = Proposal {
+            to: Phase::DualWrite,
+            ahead: None,
+            version: 4,
+            by: "root".into(),
+            member: maker.into(),
+            since_unix_ms: 1,
+        };
+        View {
+            record: Some(kept(sample(Phase::KaskFirst, 3), 3)),
+            proposal: Some(kept(proposal, 7)),
+            members: ["a", "b"].map(|name| (name.to_owned(), member.clone())).into(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    fn duties(view: &View, member: &str, proposes: bool) -> Vec<Duty> {
+        view.duties(&Own { member, believes: 3, over: false, proposes })
+    }
+
+    #[test]
+    fn who_has_made_a_proposal_takes_it_back_once_no_move_waits_for_it() {
+        let mut view = proposed_by("a");
+        assert_eq!(duties(&view, "a", true), [Duty::Promise(7)]);
+        assert_eq!(duties(&view, "b", true), [Duty::Promise(7)], "its own move comes second");
+        assert_eq!(duties(&view, "b", false), [Duty::Promise(7)]);
+        assert_eq!(duties(&view, "a", false), [Duty::Withdraw(7)]);
+        let promise = Promise { proposal: 7, says: Report::default() };
+        view.members.values_mut().for_each(|member| member.promise = Some(kept(promise.clone(), 8)));
+        assert_eq!(duties(&view, "a", false), [Duty::Withdraw(7)], "also when all have promised");
+        assert_eq!((duties(&view, "a", true), duties(&view, "b", false)), (Vec::new(), Vec::new()));
     }
 }

@@ -42,7 +42,8 @@ impl Keys {
         self.happened(txn, happened)
     }
 
-    /// This decant belongs to the fleet from now on, and is alive. `seen`: what stands of it.
+    /// This decant belongs to the fleet from now on, and is alive. `seen`: what stands of it. Who is new waits until no move is proposed:
+    /// its maker does not know that there is another promise to wait for.
     pub fn register(
         &self,
         name: &str,
@@ -52,13 +53,11 @@ impl Keys {
         lease: i64,
     ) -> Txn {
         let key = self.member_of(name);
-        let unseen = match seen {
-            None => When::Absent(key.clone()),
-            Some(seen) => When::Unchanged(key.clone(), seen.registration.changed),
+        let txn = match seen {
+            None => Txn::default().when(When::Absent(key.clone())).when(When::Absent(self.proposal())),
+            Some(seen) => Txn::default().when(When::Unchanged(key.clone(), seen.registration.changed)),
         };
-        Txn::default()
-            .when(unseen)
-            .put(key, json(registration))
+        txn.put(key, json(registration))
             .put_leased(self.alive_of(name), json(report), lease)
             .delete(self.promise_of(name))
     }
@@ -103,14 +102,20 @@ impl Keys {
         Txn::default().when(stands).put_leased(self.promise_of(name), json(promise), lease)
     }
 
-    /// The move begins: the record is the one that was weighed, the proposal was not given up meanwhile, and every promise stands. Its
-    /// maker acknowledges by it, so that others can finish the move if it dies now. None: a promise is missing.
-    pub fn begin(&self, view: &View, proposal: &Kept<Proposal>, next: &PhaseRecord) -> Option<Txn> {
-        let record = view.record.as_ref()?;
+    /// The move begins: the record is still the one that was weighed (not only of the same version: who forgets a member marks the mirror
+    /// unclean), the proposal was not given up meanwhile, and every promise stands. Its maker acknowledges by it, so that others can
+    /// finish the move if it dies now. None: a promise is missing.
+    pub fn begin(
+        &self,
+        weighed: &Kept<PhaseRecord>,
+        view: &View,
+        proposal: &Kept<Proposal>,
+        next: &PhaseRecord,
+    ) -> Option<Txn> {
         let maker = &view.members.get(&next.member)?.registration;
         let mut txn = self
             .acknowledge(&next.member, maker, next.version)
-            .when(When::Unchanged(self.record(), record.changed))
+            .when(When::Unchanged(self.record(), weighed.changed))
             .when(When::Same(self.proposal(), proposal.created));
         for (name, member) in &view.members {
             let promise = member.promise.as_ref().filter(|promise| promise.is.proposal == proposal.created)?;
@@ -189,5 +194,53 @@ pub fn happening(
         member,
         by: by.to_owned(),
         reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phase::record::sample;
+
+    fn kept<T>(is: T, at: i64) -> Kept<T> {
+        Kept { is, created: at, changed: at }
+    }
+
+    #[test]
+    fn who_is_new_does_not_join_while_a_move_is_proposed() {
+        let keys = Keys::new("/decant", "echoseen");
+        let (registration, report) = (Registration::default(), Report::default());
+        let unproposed = When::Absent(keys.proposal());
+        let new = keys.register("b", None, &registration, &report, 1);
+        assert!(new.when.contains(&unproposed));
+        let known = Member { registration: kept(registration.clone(), 3), report: None, promise: None };
+        let back = keys.register("b", Some(&known), &registration, &report, 1);
+        assert!(!back.when.contains(&unproposed), "its maker waits for it");
+        assert!(back.then.contains(&crate::etcd::Then::Delete(keys.promise_of("b"))), "and does not begin without it");
+    }
+
+    #[test]
+    fn a_record_that_has_changed_since_it_was_weighed_is_not_moved_on() {
+        let keys = Keys::new("/decant", "echoseen");
+        let weighed = kept(sample(Phase::RedisStandby, 3), 5);
+        let says = kept(Promise { proposal: 6, says: Report::default() }, 7);
+        let maker = Member { registration: kept(Registration::default(), 1), report: None, promise: Some(says) };
+        // Another member was forgotten after the proposal: the mirror is unclean.
+        let unclean = PhaseRecord { mirror_unclean_since_unix_ms: Some(9), ..weighed.is.clone() };
+        let view = View {
+            record: Some(Kept { changed: 8, ..kept(unclean, 5) }),
+            members: [("m".to_owned(), maker)].into(),
+            ..View::default()
+        };
+        let proposal = Proposal {
+            to: Phase::KaskFirst,
+            ahead: None,
+            version: 4,
+            by: "root".into(),
+            member: "m".into(),
+            since_unix_ms: 1,
+        };
+        let txn = keys.begin(&weighed, &view, &kept(proposal, 6), &sample(Phase::KaskFirst, 4)).unwrap();
+        assert!(txn.when.contains(&When::Unchanged(keys.record(), 5)), "{txn:?}");
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Phase,
     ahead::{self, Ahead},
     guard::Guard,
+    step::Step,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +69,50 @@ impl From<&Guard> for Measured {
     }
 }
 
+/// Who makes a move, why and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    pub by: &'a str,
+    pub reason: &'a str,
+    /// The decant that makes it.
+    pub member: &'a str,
+    pub now_unix_ms: u64,
+    /// Since when Redis lacks writes of that decant; none: it has them.
+    pub alone_since_unix_ms: Option<u64>,
+}
+
 impl PhaseRecord {
+    /// The record of the move that comes after this one, as it begins; what its guards measured is for the caller to add.
+    pub fn after(&self, step: &Step, made: &Made<'_>) -> PhaseRecord {
+        let unclean = self.mirror_unclean_since_unix_ms;
+        let next = PhaseRecord {
+            stash: self.stash.clone(),
+            phase: step.phase,
+            ahead: step.ahead.clone(),
+            from: Some(self.phase),
+            version: self.version + 1,
+            state: State::Moving,
+            since_unix_ms: made.now_unix_ms,
+            by: made.by.to_owned(),
+            reason: made.reason.to_owned(),
+            forced: false,
+            guards: Vec::new(),
+            member: made.member.to_owned(),
+            driver: None,
+            kask_stale_since_unix_ms: match step.to {
+                Phase::RedisOnly => Some(made.now_unix_ms),
+                _ => None,
+            },
+            mirror_unclean_since_unix_ms: match (step.from, step.to) {
+                // Also of some keys only: which of them were written is not known.
+                (Phase::KaskOnly, Phase::RedisStandby) => unclean.or(Some(self.since_unix_ms)),
+                _ => unclean.or(made.alone_since_unix_ms),
+            },
+        };
+        let mirrors = next.has(Phase::RedisStandby) || next.phase == Phase::KaskOnly;
+        PhaseRecord { mirror_unclean_since_unix_ms: next.mirror_unclean_since_unix_ms.filter(|_| mirrors), ..next }
+    }
+
     /// Whether the last move is over.
     pub fn is_settled(&self) -> bool {
         self.state == State::Settled

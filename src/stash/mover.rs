@@ -27,6 +27,7 @@ use crate::{
 use arc_swap::ArcSwapOption;
 use fleet::Joined;
 pub use fleet::{FleetFigures, MemberFigures};
+pub use joint::of_all;
 pub use request::{ForgetFault, HistoryFault, MoveFault, MoveRequest, Moved};
 use std::{
     sync::Arc,

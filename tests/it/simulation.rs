@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test may
 
 pub mod checker;
+pub mod fleet;
 pub mod forget;
 pub mod harm;
 pub mod kask;
@@ -52,4 +53,12 @@ pub enum Fault {
     Full,
     /// Redis comes back without its last writes.
     Lose,
+    /// A member cannot reach etcd, and half the time not the shard either.
+    EtcdCut,
+    /// A member's lease runs out although it is at work.
+    LeaseOver,
+    /// A change in etcd is given up on, and made later or never.
+    LateTxn,
+    /// A change in etcd is made, and its answer lost.
+    UnheardTxn,
 }

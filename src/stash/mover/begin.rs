@@ -6,7 +6,7 @@ use crate::{
     phase::{
         Phase,
         guard::{self, Figures, Guard},
-        record::{Measured, PhaseRecord, State},
+        record::{Made, Measured, PhaseRecord},
         step::{NoStep, Step, step},
     },
     stash::alone::Promise,
@@ -69,10 +69,17 @@ impl Mover {
         if !passed && !request.force {
             return Err(MoveFault::Guarded { record: Box::new(record.clone()), guards });
         }
+        let made = Made {
+            by: &request.by,
+            reason: &request.reason,
+            member: &self.member,
+            now_unix_ms: unix_ms(),
+            alone_since_unix_ms: self.stash.site.world.alone.since_unix_ms(),
+        };
         let next = PhaseRecord {
             forced: !passed,
             guards: guards.iter().map(Measured::from).collect(),
-            ..self.next_record(record, &step, request)
+            ..record.after(&step, &made)
         };
         Ok((guards, next))
     }
@@ -104,37 +111,6 @@ impl Mover {
             return Err(MoveFault::NoReason);
         }
         Ok(())
-    }
-
-    fn next_record(&self, record: &PhaseRecord, step: &Step, request: &MoveRequest) -> PhaseRecord {
-        let now = unix_ms();
-        let unclean = record.mirror_unclean_since_unix_ms;
-        let next = PhaseRecord {
-            stash: record.stash.clone(),
-            phase: step.phase,
-            ahead: step.ahead.clone(),
-            from: Some(record.phase),
-            version: record.version + 1,
-            state: State::Moving,
-            since_unix_ms: now,
-            by: request.by.clone(),
-            reason: request.reason.clone(),
-            forced: false,
-            guards: Vec::new(),
-            member: self.member.clone(),
-            driver: None,
-            kask_stale_since_unix_ms: match step.to {
-                Phase::RedisOnly => Some(now),
-                _ => None,
-            },
-            mirror_unclean_since_unix_ms: match (step.from, step.to) {
-                // Also of some keys only: which of them were written is not known.
-                (Phase::KaskOnly, Phase::RedisStandby) => unclean.or(Some(record.since_unix_ms)),
-                _ => unclean.or(self.stash.site.world.alone.since_unix_ms()),
-            },
-        };
-        let mirrors = next.has(Phase::RedisStandby) || next.phase == Phase::KaskOnly;
-        PhaseRecord { mirror_unclean_since_unix_ms: next.mirror_unclean_since_unix_ms.filter(|_| mirrors), ..next }
     }
 }
 

@@ -153,7 +153,9 @@ impl Mover {
             ));
         }
         let over = record.is.state == State::Moving && self.is_over(&record.is);
-        let own = Own { member: &self.member, believes: record.is.version, over };
+        // Seen after the view: a proposal of a move that begins only now is not in it.
+        let proposes = self.changing.try_lock().is_err();
+        let own = Own { member: &self.member, believes: record.is.version, over, proposes };
         for duty in known.view.duties(&own) {
             self.perform(joined, known, record, duty).await?;
         }
@@ -301,6 +303,13 @@ impl Mover {
                 }
                 let promise = Promised { proposal, says: shared.says() };
                 shared.commit(|lease| keys.promise(&self.member, &promise, lease)).await.map_err(told)?;
+            }
+            Duty::Withdraw(_) => {
+                let Some(proposal) = &known.view.proposal else { return Ok(()) };
+                if shared.commit(|_| keys.withdraw(proposal)).await.map_err(told)? {
+                    let (stash, to) = (&self.stash.name, proposal.is.to.name());
+                    tracing::warn!(stash, to, "the proposal of a move that is not made any more is taken back");
+                }
             }
             Duty::Acknowledge(version) => {
                 let Some(me) = known.view.members.get(&self.member) else { return Ok(()) };

@@ -3,7 +3,7 @@
 use crate::{fleet::Report, phase::guard::Figures};
 
 /// `own`: as `mover` measured them. `says`: what each member says of itself, the mover included.
-pub(super) fn of_all<'a>(own: &Figures, mover: &str, says: impl Iterator<Item = (&'a str, &'a Report)>) -> Figures {
+pub fn of_all<'a>(own: &Figures, mover: &str, says: impl Iterator<Item = (&'a str, &'a Report)>) -> Figures {
     let mut all = own.clone();
     let mut alone = Vec::new();
     for (name, report) in says {

@@ -82,7 +82,7 @@ impl Mover {
         let says =
             view.members.iter().filter_map(|(name, member)| Some((name.as_str(), &member.promise.as_ref()?.is.says)));
         let (guards, next) = self.weigh(&record.is, request, &of_all(figures, &self.member, says))?;
-        let txn = shared.keys.begin(&view, &stands, &next).ok_or(MoveFault::Changed)?;
+        let txn = shared.keys.begin(record, &view, &stands, &next).ok_or(MoveFault::Changed)?;
         match shared.commit(|_| txn).await {
             Ok(true) => {}
             Ok(false) => return Err(MoveFault::Changed),
@@ -113,7 +113,7 @@ impl Mover {
         Ok(Moved { record: next, guards, dry_run: false })
     }
 
-    /// A proposal that cannot be taken back goes with this decant's lease.
+    /// What cannot be taken back yet, or is not seen yet, is a duty of this decant: see [`crate::fleet::Duty::Withdraw`].
     async fn withdraw(&self, joined: &Joined, proposal: &Proposal) {
         let known = joined.shared.known();
         let Some(stands) = ours(&known.view, proposal) else { return };

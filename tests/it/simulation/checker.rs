@@ -52,6 +52,8 @@ pub struct Log {
     uncopied: BTreeSet<Key>,
     /// When the store itself last lost a key's value.
     evicted: BTreeMap<Key, u64>,
+    /// When a move was last forced over what a guard knew of the key. What was acknowledged before is covered by no promise any more.
+    overridden: BTreeMap<Key, u64>,
     /// When Redis last came back without its latest writes. What was acknowledged before may be lost there.
     lost: Option<u64>,
     pub failure: Option<String>,
@@ -87,6 +89,21 @@ impl Log {
 
     pub fn was_evicted(&self, key: &Key) -> bool {
         self.evicted.contains_key(key)
+    }
+
+    pub fn override_of(&mut self, key: &Key) {
+        let event = self.event();
+        self.overridden.insert(key.clone(), event);
+    }
+
+    /// A move was forced over the key, and no write since has made it right.
+    pub fn is_overridden(&self, key: &Key) -> bool {
+        let since = |op: &Op| op.key == *key && op.acked.is_some() && self.is_since_override(op);
+        self.overridden.contains_key(key) && !self.ops.iter().any(since)
+    }
+
+    fn is_since_override(&self, op: &Op) -> bool {
+        self.overridden.get(&op.key).is_none_or(|forced| op.begun > *forced)
     }
 
     /// `at_rest`: the key is the same in both tiers, has no intent, and no request is on its way to Kask.
@@ -147,7 +164,8 @@ impl Log {
     /// that were begun afterwards, and with [`Known::Firm`] those that Kask surely had.
     pub fn may_hold(&self, key: &Key, value: &Option<Bytes>, since: u64, known: Known) -> bool {
         let of_key = || self.ops.iter().filter(|op| op.key == *key);
-        let counts = |op: &&Op| self.is_since_loss(op) || known == Known::Firm && op.firm;
+        let kept = |op: &&Op| self.is_since_loss(op) || known == Known::Firm && op.firm;
+        let counts = |op: &&Op| self.is_since_override(op) && kept(op);
         let acked = || of_key().filter(|op| op.acked.is_some_and(|at| at < since)).filter(counts);
         let lasts = |op: &Op| !acked().any(|later| op.acked.is_some_and(|at| at < later.begun));
         if of_key().any(|op| op.value == *value && !op.failed && lasts(op)) {
@@ -159,6 +177,9 @@ impl Log {
         // What was there before decant, or was never heard to be acknowledged, goes with the rest.
         let forgotten = self.lost.is_some() && (known == Known::Acked || self.uncopied.contains(key));
         if value.is_none() && forgotten && acked().next().is_none() {
+            return true;
+        }
+        if value.is_none() && self.is_overridden(key) {
             return true;
         }
         // The store lost the value: a miss, until a write that began after that is acknowledged.

@@ -3,6 +3,7 @@
 use super::{
     Fault,
     checker::show,
+    fleet::Fleet,
     scheduler::{Kind, Schedule},
     world::Wait,
 };
@@ -66,13 +67,18 @@ impl Schedule {
         let decant = self.rng.usize(0..self.decants.len());
         let strikes = |fault| self.sim.lock().unwrap().strikes(fault);
         if !self.decants[decant].alive {
-            if self.rng.u32(0..4) == 0 {
+            // A fleet is to notice, and to forget it or to finish what it began.
+            let seldom = self.fleet.as_ref().map_or(4, Fleet::back_at);
+            if self.rng.u32(0..seldom) == 0 {
                 self.sim().say(|| format!("d{decant} starts again"));
                 self.start_decant(decant);
             }
         } else if strikes(Fault::Crash) {
             self.sim().say(|| format!("d{decant} crashes"));
             self.decants[decant].alive = false;
+            if let Some(fleet) = &mut self.fleet {
+                fleet.died(decant, &self.sim.lock().unwrap());
+            }
             for task in self.tasks.iter_mut().filter(|t| t.decant == decant) {
                 task.work = None;
             }
@@ -113,6 +119,9 @@ impl Schedule {
         } else if !sim.cut[decant] && sim.strikes(Fault::Cut) {
             sim.cut[decant] = true;
             sim.say(|| format!("d{decant} is cut off from the shard"));
+            if let Some(fleet) = &mut self.fleet {
+                fleet.cut_from_redis(decant);
+            }
         } else if !sim.full && sim.strikes(Fault::Full) {
             sim.full = true;
             sim.say(|| "the shard is full".into());

@@ -82,6 +82,25 @@ impl Mover {
         self.evicted |= phase == Phase::KaskFirst;
     }
 
+    /// A fleet's: the fence was raised for the first time, and keys that went to Kask no more until now are those to be copied.
+    pub fn follows(&mut self, fence: &Fence, keys: &[Key], sim: &Sim) {
+        let old = std::mem::replace(&mut self.fence, fence.clone());
+        let begins = |key: &&Key| old.phase_of(key) == Phase::RedisOnly && fence.phase_of(key) > Phase::RedisOnly;
+        for key in keys.iter().filter(begins) {
+            self.uncopied.remove(key);
+            if let Stored::Body(body) = sim.shard.value(key) {
+                self.uncopied(key, &body);
+            }
+        }
+        if fence.phase <= Phase::DualWrite && !fence.has(Phase::KaskFirst) {
+            self.evicted = false;
+        }
+    }
+
+    pub fn has_evicted(&self) -> bool {
+        self.evicted
+    }
+
     pub fn is_settled(&self) -> bool {
         self.state == State::Settled
     }
@@ -103,7 +122,7 @@ impl Mover {
 
     /// Kask must hold what backfill brought and verify compared. Only a write may still be on its way there, over a value that was copied:
     /// until it has come, readers of `redis-standby` are given the older one.
-    fn backfilled(&self, keys: &[Key], sim: &Sim) -> bool {
+    pub fn backfilled(&self, keys: &[Key], sim: &Sim) -> bool {
         keys.iter().all(|key| match sim.shard.value(key) {
             Stored::Body(body) => {
                 let newest = sim.shard.record(key).map(|(record, _)| record.newest);
@@ -161,7 +180,7 @@ impl Mover {
         }
     }
 
-    fn no_other_direction(&self, sim: &Sim) -> bool {
+    pub fn no_other_direction(&self, sim: &Sim) -> bool {
         let count = |wanted| sim.shard.open().filter(|(_, direction)| *direction == wanted).count() as u64;
         self.fence.of_before(count(Direction::ToKask), count(Direction::ToRedis), Some(sim.shard.open())) == Some(0)
     }
@@ -175,6 +194,7 @@ impl Mover {
             };
             let kask = sim.kask.get(key).cloned();
             let lost = redis.is_none() && sim.log.was_evicted(key);
+            let overridden = sim.log.is_overridden(key);
             let forgotten = sim.shard.life.suspect && !sim.log.was_written_since_a_loss(key);
             match self.fence.phase_of(key) {
                 // Kask is stale there, and is emptied before it is read again.
@@ -186,12 +206,12 @@ impl Mover {
                     if !untouched {
                         sim.log.check_final(key, "Kask", &kask);
                     }
-                    sim.log.check_same(key, &redis, &kask, &[lost, untouched, forgotten]);
+                    sim.log.check_same(key, &redis, &kask, &[lost, untouched, forgotten, overridden]);
                 }
                 Phase::RedisStandby => {
                     sim.log.check_final(key, "Kask", &kask);
                     let known = sim.unclean() || sim.shard.life.suspect;
-                    sim.log.check_same(key, &redis, &kask, &[lost, known]);
+                    sim.log.check_same(key, &redis, &kask, &[lost, known, overridden]);
                 }
                 // Redis is retired.
                 Phase::KaskOnly => sim.log.check_final(key, "Kask", &kask),
@@ -203,6 +223,9 @@ impl Mover {
 impl Schedule {
     /// The mover's next step; `begin`: it may begin another move.
     pub fn move_on(&mut self, begin: bool) {
+        if self.fleet.is_some() {
+            return self.members_go_on(begin);
+        }
         self.raise_again();
         match self.mover.state.clone() {
             State::Settled if begin && self.mover.moves_left > 0 => self.begin_move(),
@@ -266,7 +289,7 @@ impl Schedule {
     }
 
     /// One that covers one of the keys, or, of these keys, none or all.
-    fn any_rule(&mut self) -> Ahead {
+    pub fn any_rule(&mut self) -> Ahead {
         match self.rng.u32(0..4) {
             0 | 1 => Ahead::matching(["a", "b"][self.rng.usize(0..2)]).unwrap(),
             share => Ahead::Share(["0.1", "0.9"][share as usize - 2].parse().unwrap()),

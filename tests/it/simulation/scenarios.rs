@@ -1,6 +1,6 @@
 //! What kinds of schedules there are, and the tests that run them.
 
-use super::{Fault, scheduler::Schedule};
+use super::{Fault, fleet::Kind, scheduler::Schedule};
 use decant::{
     phase::Phase::{self, DualWrite, KaskFirst, RedisOnly, RedisStandby},
     protocol::{Rules, Safeguard},
@@ -30,6 +30,8 @@ pub struct Mix {
     /// How probable it is that a request that was given up on goes on hanging each time it could land.
     pub hang_percent: u32,
     pub async_percent: u32,
+    /// The record is shared in etcd, and every decant is a member; none: one mover moves, who knows all.
+    pub fleet: Option<Kind>,
 }
 
 impl Mix {
@@ -38,7 +40,7 @@ impl Mix {
     }
 }
 
-const EVERYTHING: Mix = Mix {
+pub const EVERYTHING: Mix = Mix {
     starts: &Phase::ALL,
     moves: 4,
     route: &Phase::ALL,
@@ -66,6 +68,7 @@ const EVERYTHING: Mix = Mix {
     ],
     hang_percent: 80,
     async_percent: 25,
+    fleet: None,
 };
 
 /// Redis loses its last writes. The promises are weaker then: see [`super::checker`].
@@ -88,12 +91,12 @@ const FORGETS: Mix = Mix {
     ..EVERYTHING
 };
 
-fn env(name: &str, default: u64) -> u64 {
+pub fn env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 /// Panics with the story of the schedule.
-fn tell(seed: u64, mix: &Mix, rules: Rules) -> ! {
+pub fn tell(seed: u64, mix: &Mix, rules: Rules) -> ! {
     let outcome = Schedule::run(seed, mix, rules, true);
     let failure =
         outcome.failure.unwrap_or_else(|| "it does not fail when traced: the simulation is not deterministic".into());

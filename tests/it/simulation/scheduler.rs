@@ -3,6 +3,7 @@
 use super::{
     Rng,
     checker::{Log, show},
+    fleet::{Fleet, Happened},
     forget::Links,
     kask::{HOLD, Kask},
     life::Known,
@@ -23,6 +24,7 @@ use decant::{
     },
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
@@ -64,6 +66,8 @@ pub struct Schedule {
     pub rng: Rng,
     pub mix: Mix,
     pub mover: Mover,
+    /// Who moves instead of the mover, where the record is shared in etcd.
+    pub fleet: Option<Fleet>,
     pub keys: Vec<Key>,
     pub settings: Settings,
     ops_left: u32,
@@ -76,6 +80,7 @@ pub struct Outcome {
     pub trace: Vec<String>,
     pub acked: u64,
     pub reads_checked: u64,
+    pub happened: BTreeMap<Happened, u64>,
 }
 
 impl Schedule {
@@ -83,8 +88,10 @@ impl Schedule {
         let mut schedule = Schedule::new(seed, mix, rules, traced);
         schedule.trouble();
         schedule.heal();
+        let happened = schedule.fleet.take().map(|fleet| fleet.happened).unwrap_or_default();
         let mut sim = schedule.sim();
         Outcome {
+            happened,
             failure: sim.log.failure.take(),
             trace: sim.trace.take().unwrap_or_default(),
             acked: sim.log.acked,
@@ -113,6 +120,7 @@ impl Schedule {
             kask: Kask::default(),
             faults_left: rng.u32(0..=mix.faults),
             cut: vec![false; count],
+            promised: vec![0; count],
             full: false,
             forced: false,
             journal: Vec::new(),
@@ -131,6 +139,7 @@ impl Schedule {
             tasks: Vec::new(),
             mover: Mover::new(first_fence(phase), mix.moves, rng.bool()),
             keys: [&b"a"[..], b"b"][..rng.usize(mix.keys.clone())].iter().map(|k| Key::from_bytes(*k)).collect(),
+            fleet: mix.fleet.map(|kind| Fleet::new(kind, &first_fence(phase), mix.moves, count)),
             settings,
             ops_left: rng.u32(mix.ops.clone()),
             ops_ever: 0,
@@ -179,6 +188,10 @@ impl Schedule {
         let fence = self.mover.fence().clone();
         self.sim().connect(decant);
         let own = fence.member == member(decant);
+        let (fence, own) = match &mut self.fleet {
+            None => (fence, own),
+            Some(fleet) => (fleet.starts(decant, &mut self.sim.lock().unwrap()), false),
+        };
         let (world, rules) = (SimWorld { sim: self.sim.clone(), decant }, self.sim().rules);
         let beliefs = Beliefs::new(Belief::new(fence, false, own), &member(decant));
         let site = Site::new(world, rules, self.settings.clone(), beliefs, 1);
@@ -237,8 +250,18 @@ impl Schedule {
 
     /// Whether a write to Kask alone may be under way.
     pub fn alone_under_way(&self) -> bool {
+        (0..self.decants.len()).any(|decant| self.is_alone(decant))
+    }
+
+    /// Whether this decant may have one under way.
+    pub fn is_alone(&self, decant: usize) -> bool {
         let sim = self.sim();
-        (0..self.tasks.len()).any(|i| self.tasks[i].work.is_some() && sim.flags[i].alone)
+        let of_it = |i: &usize| self.tasks[*i].decant == decant && self.tasks[*i].work.is_some();
+        (0..self.tasks.len()).filter(of_it).any(|i| sim.flags[i].alone)
+    }
+
+    fn moves_are_done(&self) -> bool {
+        self.fleet.as_ref().map_or(self.mover.is_done(), Fleet::is_done)
     }
 
     fn clients(&self) -> usize {
@@ -247,10 +270,17 @@ impl Schedule {
 
     /// Operations, moves and faults.
     fn trouble(&mut self) {
+        // The members of a fleet move for a while yet.
+        let seldom = if self.fleet.is_some() { 400 } else { 50 };
         for _ in 0..STEPS_MAX {
-            let over = self.ops_left == 0 && self.clients() == 0 && (self.mover.is_done() || self.rng.u32(0..50) == 0);
+            let over =
+                self.ops_left == 0 && self.clients() == 0 && (self.moves_are_done() || self.rng.u32(0..seldom) == 0);
             if over || self.sim().log.failure.is_some() {
                 return;
+            }
+            if self.fleet.is_some() && self.rng.bool() {
+                self.members_go_on(true);
+                continue;
             }
             match self.rng.u32(0..100) {
                 0..8 => self.start_op(),
@@ -288,6 +318,7 @@ impl Schedule {
                 self.start_decant(decant);
             }
         }
+        self.fleet.iter_mut().for_each(Fleet::mend);
         for _ in 0..ROUNDS_MAX {
             for _ in 0..STEPS_MAX {
                 match self.rng.u32(0..8) {
@@ -301,13 +332,15 @@ impl Schedule {
             if self.sim().log.failure.is_some() {
                 return;
             }
+            self.members_go_on_for_long();
             if self.is_quiet() {
                 return self.mover.judge(&self.keys, &mut self.sim.lock().unwrap());
             }
             let step = self.rng.u64(10..self.settings.lease);
             self.advance(step);
         }
-        self.sim().log.fail("stuck: the outbox does not drain".into());
+        let why = self.fleet.as_ref().map_or("the outbox does not drain".into(), Fleet::why_stuck);
+        self.sim().log.fail(format!("stuck: {why}"));
     }
 
     fn is_quiet(&mut self) -> bool {
@@ -318,11 +351,12 @@ impl Schedule {
             let compared = sim.are_all_connected() && sim.now >= sim.shard.life.quiet;
             !open && compared && sim.kask.flights.is_empty() && sim.stragglers.is_empty()
         };
-        clients == 0 && drained && self.mover.is_settled()
+        clients == 0 && drained && self.is_settled()
     }
 
     fn start_op(&mut self) {
-        let alive: Vec<usize> = (0..self.decants.len()).filter(|d| self.decants[*d].alive).collect();
+        let serves = |d: &usize| self.fleet.as_ref().is_none_or(|fleet| fleet.members[*d].serving);
+        let alive: Vec<usize> = (0..self.decants.len()).filter(|d| self.decants[*d].alive && serves(d)).collect();
         if self.ops_left == 0 || alive.is_empty() || self.clients() >= 4 {
             return;
         }

@@ -54,9 +54,9 @@ type Straggler = (String, Box<dyn FnOnce(&mut Shard, Millis) + Send>);
 /// A line of a decant's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alone {
-    decant: usize,
+    pub decant: usize,
     key: Key,
-    version: u64,
+    pub version: u64,
     noted_at: Millis,
 }
 
@@ -73,6 +73,8 @@ pub struct Sim {
     pub faults_left: u32,
     /// By decant: cannot reach the shard.
     pub cut: Vec<bool>,
+    /// By decant: nothing is written alone under a phase of this version or an older one.
+    pub promised: Vec<u64>,
     /// The shard takes no new values.
     pub full: bool,
     /// `kask-only` was left backwards.
@@ -484,10 +486,21 @@ impl World for SimWorld {
 
     async fn note_alone(&self, key: &Key, version: u64) -> Result<(), Unheard> {
         self.pause(Wait::Ready).await;
-        {
+        let slowly = {
             let sim = &mut *self.sim();
+            if version <= sim.promised[self.decant] {
+                return Err(Unheard("the stash moves".into()));
+            }
             let task = sim.task;
             (sim.flags[task].alone, sim.flags[task].by_kask) = (true, true);
+            sim.mix.fleet.is_some()
+        };
+        // Of a fleet, others may ask for a promise while the disk is at work.
+        if slowly {
+            self.pause(Wait::Ready).await;
+        }
+        {
+            let sim = &mut *self.sim();
             sim.journal.push(Alone { decant: self.decant, key: key.clone(), version, noted_at: sim.now });
             sim.say(|| format!("d{} notes that {} is written alone", self.decant, show(key)));
         }
