@@ -208,8 +208,8 @@ impl Inner {
         let (Some(managed), Some(steps)) = (self.parts.stashes.get(stash), self.next.get(stash)) else {
             return Err(Problem::no_such_page());
         };
-        let asked = head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("to=")));
-        json(StatusCode::OK, &steps.view(managed, asked.map(moves::phase).transpose()?).await?)
+        let goal = next::goal(head.uri.query().unwrap_or_default())?;
+        json(StatusCode::OK, &steps.view(managed, goal).await?)
     }
 
     /// Kask's shape.

@@ -23,7 +23,7 @@ pub(super) struct Asset {
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const ASSETS: [Asset; 10] = [
+const ASSETS: [Asset; 12] = [
     Asset { path: "/", content_type: HTML, text: include_str!("console/index.html") },
     Asset {
         path: "/console/console.css",
@@ -35,6 +35,8 @@ const ASSETS: [Asset; 10] = [
     Asset { path: "/console/api.js", content_type: SCRIPT, text: include_str!("console/api.js") },
     Asset { path: "/console/chart.js", content_type: SCRIPT, text: include_str!("console/chart.js") },
     Asset { path: "/console/dom.js", content_type: SCRIPT, text: include_str!("console/dom.js") },
+    Asset { path: "/console/goal.js", content_type: SCRIPT, text: include_str!("console/goal.js") },
+    Asset { path: "/console/phases.js", content_type: SCRIPT, text: include_str!("console/phases.js") },
     Asset { path: "/console/stash.js", content_type: SCRIPT, text: include_str!("console/stash.js") },
     Asset { path: "/console/switch.js", content_type: SCRIPT, text: include_str!("console/switch.js") },
     Asset { path: "/console/text.js", content_type: SCRIPT, text: include_str!("console/text.js") },

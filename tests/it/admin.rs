@@ -184,6 +184,11 @@ async fn the_next_step_is_told_with_its_guards() {
     let far = decant.get("/v1/stashes/echoseen/phase/next?to=kask-only").await.json();
     assert!(far["refused"].as_str().unwrap().contains("does not lead to kask-only in one step"), "{far:#}");
     assert_eq!(decant.get("/v1/stashes/echoseen/phase/next?to=nonsense").await.status, 422);
+    let some = decant.get("/v1/stashes/echoseen/phase/next?match=enwiki%3A%2A").await.json();
+    assert_eq!((&some["to"], failing(&some)), (&next["to"], failing(&next)), "some keys take the step that all would");
+    let none = decant.get("/v1/stashes/echoseen/phase/next?ahead=none").await.json();
+    assert!(none["refused"].as_str().unwrap().contains("no key is ahead"), "{none:#}");
+    assert_eq!(decant.get("/v1/stashes/echoseen/phase/next?share=1").await.status, 400);
     assert_eq!(decant.put(&json!({ "to": "dual-write", "reason": "r" })).await.status, 200);
     let settled = decant.settled().await;
     assert_eq!((&settled["phase"], &settled["version"]), (&json!("dual-write"), &json!(2)));

@@ -1,6 +1,6 @@
 //! The bulk copy as a whole: real Redis, real Kask, decant as a process, its admin API and its command line.
 
 mod filters;
-mod stage;
+pub mod stage;
 mod trouble;
 mod whole_runs;

@@ -3,6 +3,7 @@
 pub mod browser;
 
 use crate::{
+    backfill::stage::seed,
     etcd_server::EtcdServer,
     fleet::tables,
     redis_server::RedisServer,
@@ -102,7 +103,8 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     browser.reload();
     browser.wait("the guard fails", |page| page.sees("[data-guard=verified].fails"));
     let guard = browser.text("[data-guard=verified]");
-    assert!(guard.contains("no run of verify") && guard.contains("Needs: a `decant verify` over every key"), "{guard}");
+    assert!(guard.contains("no run of verify") && guard.contains("Needs: a decant verify over every key"), "{guard}");
+    assert_eq!(browser.text("[data-guard=verified] code"), "decant verify", "what can be typed is set apart");
     assert!(guard.contains('✗') && guard.contains("fails"), "told without its colour: {guard}");
     pictures(&browser, "failing-guard");
     browser.fill("#reason", "in a hurry");
@@ -134,40 +136,55 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     assert_well(&browser, "after a forced move");
 }
 
+/// Begins a run; answers its path.
+fn begin(whole: &Whole, what: &str, asked: &serde_json::Value) -> String {
+    let path = format!("/v1/stashes/echoseen/{what}");
+    let begun = whole.admin_send("POST", &path, &asked.to_string());
+    assert!(matches!(begun.status(), 201 | 202), "{}", begun.text());
+    path
+}
+
+fn cancel(whole: &Whole, path: &str) {
+    let told = whole.admin_send("DELETE", path, "{}");
+    assert_eq!(told.status(), 200, "{}", told.text());
+    wait_until("it has ended", || {
+        let view = whole.admin_get(path);
+        view["state"] == "cancelled" || view.get("running").is_some_and(serde_json::Value::is_null)
+    });
+}
+
 /// Runs under way, what holds them back, and what they came to.
 #[test]
 fn backfill_and_verify_are_followed() {
     let redis = RedisServer::start();
-    (0..1_500).for_each(|n| redis_set(&redis, &format!("enwiki:old:{n}"), n.to_string()));
+    seed(&redis, 4_000);
     let whole = Whole::start(&Setup::new(&redis, "kask-first"));
     let browser = Browser::start();
     open(&browser, &whole);
     browser.wait_text("#copies", "has not run");
-    for (what, begin, held) in [
-        ("backfill", json!({ "keys_per_s": 100 }), "held back by limit"),
-        ("verify", json!({ "rate": 6 }), "held back by rate limit"),
-    ] {
-        let path = format!("/v1/stashes/echoseen/{what}");
-        assert!(matches!(whole.admin_send("POST", &path, &begin.to_string()).status(), 201 | 202));
-        browser.wait_text("#copies", held);
-        assert!(browser.sees("#copies progress"), "a bar for {what}");
-        if what == "backfill" {
-            // It is told page by page of SCAN, of which there are three.
-            let filled = "return document.querySelector('#copies progress')?.value >= 30";
-            browser.wait("the bar is a third full", |page| page.script(filled) == true);
-            let slow = json!({ "keys_per_s": 1 }).to_string();
-            assert_eq!(whole.admin_send("PATCH", &path, &slow).status(), 200);
-            pictures(&browser, "mid-backfill");
-        }
-        assert_eq!(whole.admin_send("DELETE", &path, "{}").status(), 200);
-        wait_until("it has ended", || {
-            let view = whole.admin_get(&path);
-            view["state"] == "cancelled" || view.get("running").is_some_and(serde_json::Value::is_null)
-        });
-    }
+
+    // So far, and then hardly on: however long the browser takes, it is under way. It is told page by page of SCAN, of which there are eight,
+    // three of them under way at once.
+    let backfill = begin(&whole, "backfill", &json!({ "keys_per_s": 400 }));
+    wait_until("a third is copied", || whole.admin_get(&backfill)["share"].as_f64() >= Some(0.3));
+    let slow = json!({ "keys_per_s": 1 }).to_string();
+    assert_eq!(whole.admin_send("PATCH", &backfill, &slow).status(), 200);
+    browser.wait("the bar is a third full", |page| {
+        page.script("return document.querySelector('#copies progress')?.value >= 30") == true
+    });
+    browser.wait_text("#copies", "held back by limit");
+    pictures(&browser, "mid-backfill");
+    cancel(&whole, &backfill);
+
+    // Minutes, at this rate.
+    let verify = begin(&whole, "verify", &json!({ "rate": 6 }));
+    browser.wait_text("#copies", "held back by rate limit");
+    assert!(browser.sees("#copies progress[aria-label=Verify]"), "a bar for verify");
+    cancel(&whole, &verify);
+
     browser.wait_text("#copies", "the run is not complete");
     whole.copy_and_compare();
-    browser.wait_text("#copies", "everything arrived: 1500 keys, equal in both tiers");
+    browser.wait_text("#copies", "everything arrived: 4000 keys, equal in both tiers");
     let told = browser.text("#copies");
     assert!(told.contains("finished") && told.contains(" copied") && !told.contains("[object"), "{told}");
     assert_well(&browser, "with reports");
@@ -206,6 +223,76 @@ fn the_keyboard_is_enough() {
         (&json!("dual-write"), &json!("Kask is slow"), &json!("Grace"))
     );
     assert_well(&browser, "by keyboard");
+}
+
+/// Some keys first, by pattern and by share: chosen by keyboard, tried, moved, followed by the others, forced, and taken back.
+#[test]
+fn some_keys_go_ahead_and_come_back() {
+    let redis = RedisServer::start();
+    let whole = Whole::start(&Setup::new(&redis, "dual-write"));
+    traffic(&whole);
+    let browser = Browser::start();
+    open(&browser, &whole);
+
+    browser.tab_to("all");
+    browser.keys(DOWN);
+    browser.wait("a pattern is asked for", |page| page.sees("#rule") && page.text("#rule-label") == "Pattern");
+    browser.wait_text("#guards", "Say which keys");
+    browser.tab_to("move");
+    browser.keys(SPACE);
+    browser.wait_text("#rule-error", "Say which keys");
+    assert_eq!(browser.focus(), "rule");
+    browser.keys("enwiki:*");
+    // Enter here is no order: the guards are told.
+    browser.keys(ENTER);
+    browser.wait("the guards of these keys are told", |page| page.sees("#guards [data-guard=shadow_agrees]"));
+    assert_eq!(browser.text("#move"), "Move keys like enwiki:* to kask-first");
+    assert_eq!(whole.phase()["version"], 1, "nothing has moved yet");
+    pictures(&browser, "some-keys");
+    browser.fill("#reason", "try kask-first");
+    browser.fill("#by", "Grace");
+    browser.tab_to("move");
+    browser.keys(ENTER);
+    browser.wait_text("#outcome", "The move of keys like enwiki:* to kask-first has settled.");
+    let record = whole.phase();
+    assert_eq!((&record["phase"], &record["ahead"]["match"]), (&json!("dual-write"), &json!("enwiki:*")));
+    assert_eq!((&record["reason"], &record["by"]), (&json!("try kask-first"), &json!("Grace")));
+    browser.wait_text("#phases", "in force for keys like enwiki:*");
+
+    // What decant does not do it says: another pattern is no step from there.
+    browser.click("#scope input[value=match]");
+    browser.fill("#rule", "dewiki:*");
+    browser.wait_text("#guards", "another rule could only cover more than that");
+    browser.click("#scope input[value=all]");
+    browser.wait("the guards are told again", |page| page.sees("#guards [data-guard]"));
+    browser.fill("#reason", "it works");
+    browser.click("#move");
+    browser.wait_text("#outcome", "The move to kask-first has settled.");
+
+    // A share, past a guard that fails.
+    browser.click("#scope input[value=share]");
+    browser.fill("#rule", "1.5 %");
+    browser.wait("a guard fails", |page| page.sees("[data-guard=verified].fails"));
+    assert_eq!(browser.text("#move"), "Move 1.5 % of all keys to redis-standby");
+    browser.fill("#reason", "in a hurry");
+    browser.click("#force summary");
+    browser.fill("#force-name", "redis-standby");
+    pictures(&browser, "forcing-some-keys");
+    browser.click("#force-move");
+    browser.wait_text("#outcome", "The move of 1.5 % of all keys to redis-standby has settled.");
+    let record = whole.phase();
+    assert_eq!((&record["ahead"]["share"], &record["forced"]), (&json!(0.015), &json!(true)));
+
+    browser.click("#targets input[value=kask-first]");
+    browser.wait("the guards of the way back are told", |page| page.sees("#guards [data-guard]"));
+    assert!(!browser.sees("#scope"), "all that are ahead come back");
+    assert_eq!(browser.text("#move"), "Take 1.5 % of all keys back to kask-first");
+    browser.fill("#reason", "enough");
+    browser.click("#move");
+    browser.wait_text("#outcome", "The move of 1.5 % of all keys back to kask-first has settled.");
+    let record = whole.phase();
+    assert_eq!((&record["phase"], &record["ahead"]), (&json!("kask-first"), &json!(null)));
+    assert_well(&browser, "after keys came back");
 }
 
 /// What is wrong is said at the top, also that decant does not answer; and a hidden page asks for nothing.

@@ -39,5 +39,5 @@ async function call(method, path, body, patience = PATIENCE_MS) {
 }
 
 export const get = (path, patience) => call('GET', path, undefined, patience);
-export const put = (path, body) => call('PUT', path, body);
+export const send = (method, path, body) => call(method, path, body);
 export const of = (stash, rest = '') => `/v1/stashes/${encodeURIComponent(stash)}${rest}`;

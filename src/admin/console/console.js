@@ -16,8 +16,8 @@ const CHART_EVERY_MS = 10000;
 const MOVING_EVERY_MS = 300;
 
 const state = { status: null, heard: 0, traffic: null, trafficAt: 0, trafficOf: null, moves: [], movesOf: '', allMoves: false, awaited: null };
-const lever = new Switch((target) => {
-  state.awaited = target;
+const lever = new Switch((move) => {
+  state.awaited = move;
   poll();
 });
 
@@ -61,8 +61,12 @@ async function details(stash) {
 }
 
 function announce(stash, troubled) {
-  if (state.awaited && stash.phase === state.awaited && stash.state === 'settled') {
-    lever.say(`The move to ${state.awaited} has settled.`, 'ok');
+  // Who looks at another stash by now waits for nothing here.
+  if (state.awaited && state.awaited.stash !== stash.name) state.awaited = null;
+  const { awaited } = state;
+  // Where somebody has moved on meanwhile this one has settled before.
+  if (awaited && (stash.version > awaited.version || (stash.version === awaited.version && stash.state === 'settled'))) {
+    lever.say(`${awaited.told} has settled.`, 'ok');
     state.awaited = null;
   }
   // The first picture is read as any page is; later only what changed is said.

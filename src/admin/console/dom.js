@@ -38,6 +38,14 @@ export function draw(node, from, build) {
   return true;
 }
 
+/** A text of decant's as nodes: what it sets between backticks is something to type. */
+export function spelled(text) {
+  const parts = text.split('`');
+  // One without its partner is only a backtick.
+  const whole = parts.length % 2 === 1 ? parts : [...parts.slice(0, -2), parts.slice(-2).join('`')];
+  return whole.map((part, at) => (at % 2 ? el('code', {}, part) : part));
+}
+
 /** A time that goes on telling how long ago it was; `refreshTimes` keeps it so. */
 export function time(unixMs) {
   const at = new Date(unixMs);

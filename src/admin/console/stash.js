@@ -1,18 +1,8 @@
 // One stash, section by section. What decant tells is drawn as it comes; which guards, members or shards there are is its to say.
 
-import { byId, draw, el, fact, mark, say, time } from './dom.js';
+import { byId, draw, el, fact, mark, say, spelled, time } from './dom.js';
+import { PHASES, position } from './phases.js';
 import { count, length, plural } from './text.js';
-
-/** In the order of the migration, with what each reads and writes. */
-export const PHASES = [
-  { name: 'redis-only', reads: 'Redis', writes: 'Redis' },
-  { name: 'dual-write', reads: 'Redis', writes: 'Redis, then Kask' },
-  { name: 'kask-first', reads: 'Kask, then Redis', writes: 'Redis, then Kask' },
-  { name: 'redis-standby', reads: 'Kask', writes: 'Kask, then Redis' },
-  { name: 'kask-only', reads: 'Kask', writes: 'Kask' },
-];
-
-export const position = (phase) => PHASES.findIndex((known) => known.name === phase);
 
 function phases(stash) {
   const now = position(stash.phase);
@@ -51,7 +41,7 @@ function record(stash) {
 function attention(stash) {
   return draw(byId('attention'), stash.attention, () => {
     if (!stash.attention.length) return [el('li', {}, mark('ok', 'well'), el('span', {}, 'Nothing: all is as it should be.'))];
-    return stash.attention.map((one) => el('li', {}, mark(one.level, one.level === 'bad' ? 'trouble' : 'look at it'), el('span', {}, one.what, el('span', { class: 'more' }, one.todo))));
+    return stash.attention.map((one) => el('li', {}, mark(one.level, one.level === 'bad' ? 'trouble' : 'look at it'), el('span', {}, ...spelled(one.what), el('span', { class: 'more' }, ...spelled(one.todo)))));
   });
 }
 
@@ -212,7 +202,7 @@ export function history(moves, all) {
     shown.map((move) => {
       const overridden = (move.guards ?? []).filter((guard) => !guard.ok);
       const forced = move.forced ? [' ', el('span', { class: 'tag warn' }, 'forced')] : [];
-      const over = overridden.length ? [el('span', { class: 'more' }, `overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`)] : [];
+      const over = overridden.length ? [el('span', { class: 'more' }, ...spelled(`overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`))] : [];
       const back = move.from === move.phase ? 'no key ahead any more' : '';
       const keys = move.ahead ? `${move.ahead.text} in ${move.ahead.phase}` : back;
       const some = keys ? [' ', el('span', { class: 'tag' }, keys)] : [];

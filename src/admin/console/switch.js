@@ -1,20 +1,32 @@
 // The switch: where to, what stands in the way, and the order. Nothing is sent that the person has not just read.
 
-import { byId, draw, el, mark, say } from './dom.js';
-import { PHASES, position } from './stash.js';
+import { byId, draw, el, mark, say, spelled } from './dom.js';
+import { goal, words } from './goal.js';
+import { PHASES, effect, position } from './phases.js';
 import { length } from './text.js';
 import * as api from './api.js';
 
 /** Guards are measured again after this long; decant itself measures them no more often than it likes. */
 const GUARDS_EVERY_MS = 15000;
+/** Somebody who types has come to an end after this long. */
+const TYPED_MS = 500;
 const NAME = 'decant.by';
 
+/** How some keys are told from the others. */
+const RULES = {
+  match: ['Pattern', 'As in Redis’s SCAN: * any run, ? one byte, [a-z] one of these. The others stay where they are.'],
+  share: ['Keys in a hundred', 'Such as 1 or 0.5, by the key’s hash. Later it can be a larger share, and no smaller one.'],
+};
+
 export class Switch {
-  /** `moved` is called once a move has begun. */
+  /** `moved` is called once a move has begun, with what it is called and the version of the record that it made. */
   constructor(moved) {
     this.moved = moved;
     this.stash = null;
     this.target = null;
+    this.keys = 'all';
+    this.rules = { match: '', share: '' };
+    this.typing = null;
     this.next = null;
     this.asked = 0;
     this.busy = false;
@@ -32,6 +44,14 @@ export class Switch {
     });
     byId('check-again').addEventListener('click', () => this.measure(true));
     byId('targets').addEventListener('change', (event) => this.aim(event.target.value));
+    byId('scope').addEventListener('change', (event) => this.pick(event.target.value));
+    byId('rule').addEventListener('input', (event) => this.type(event.target.value));
+    // The guards of these keys are to be read before anything is sent.
+    byId('rule').addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter') return;
+      event.preventDefault();
+      this.again();
+    });
   }
 
   /** What the last poll said; `troubled`: what needs attention has changed, and with it perhaps a guard. */
@@ -39,7 +59,10 @@ export class Switch {
     const before = this.stash;
     this.stash = stash;
     if (!before || before.name !== stash.name || before.phase !== stash.phase || before.version !== stash.version) {
-      if (before && before.name !== stash.name) this.say('');
+      if (before && before.name !== stash.name) {
+        this.say('');
+        this.choice('all');
+      }
       this.draw();
     }
     if (before && (troubled || before.state !== stash.state)) this.measure(true);
@@ -48,41 +71,84 @@ export class Switch {
 
   draw() {
     const at = position(this.stash.phase);
+    const { ahead } = this.stash;
     const [back, forward] = [PHASES[at - 1], PHASES[at + 1]].map((phase) => phase?.name);
-    const choices = at < 0 ? [] : [[forward, 'forward'], [back, 'back']].filter(([name]) => name);
+    const ways = ahead ? [[forward, 'forward'], [this.stash.phase, 'back, for those ahead']] : [[forward, 'forward'], [back, 'back']];
+    const choices = at < 0 ? [] : ways.filter(([name]) => name);
     const kept = choices.some(([name]) => name === this.target) ? this.target : (choices[0]?.[0] ?? null);
     draw(byId('targets'), [this.stash.name, choices, kept], () => [
       el('legend', {}, 'Move to'),
       ...choices.map(([name, way]) => el('label', { class: 'target' }, el('input', { type: 'radio', name: 'target', value: name, checked: name === kept }), el('span', {}, name, ' ', el('span', { class: 'quiet' }, way)))),
     ]);
-    this.aim(kept);
+    this.target = kept;
+    this.again();
   }
 
   aim(target) {
-    if (target !== this.target) byId('force').open = false;
     this.target = target;
+    this.again();
+  }
+
+  pick(keys) {
+    this.choice(keys);
+    this.again();
+  }
+
+  choice(keys) {
+    this.keys = keys;
+    for (const one of document.getElementsByName('scope')) one.checked = one.value === keys;
+    if (!RULES[keys]) return;
+    say(byId('rule-label'), RULES[keys][0]);
+    say(byId('rule-note'), RULES[keys][1]);
+    byId('rule').inputMode = keys === 'share' ? 'decimal' : 'text';
+    byId('rule').value = this.rules[keys];
+  }
+
+  type(rule) {
+    this.rules[this.keys] = rule;
+    this.renew();
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => this.measure(true), TYPED_MS);
+  }
+
+  /** None: there is nowhere to move to. */
+  goal() {
+    return this.target && goal(this.stash, this.target, this.keys, this.rules[this.keys] ?? '');
+  }
+
+  /** Something else is wanted: what was measured was for what was wanted before. */
+  renew() {
+    const wanted = this.goal();
+    byId('force').open = false;
     this.next = null;
-    const forward = position(target) > position(this.stash.phase);
-    say(byId('move'), target ? `Move to ${target}` : 'Move');
-    say(byId('target-note'), !target ? '' : forward ? `Forward: ${notes[target] ?? ''}` : `Back: ${notesBack[target] ?? ''}`);
-    byId('emptied-line').hidden = !(target === 'dual-write' && forward && this.stash.kask_stale_since);
+    byId('scope').hidden = !wanted?.forward;
+    byId('rule-line').hidden = !wanted?.forward || this.keys === 'all';
+    say(byId('move'), wanted ? words(wanted).order : 'Move');
+    const some = wanted?.whom ? `for ${wanted.whom}, ` : '';
+    say(byId('target-note'), wanted ? `${wanted.forward ? 'Forward' : 'Back'}: ${some}${effect(wanted.forward, wanted.target)}` : '');
+    byId('emptied-line').hidden = !(wanted?.target === 'dual-write' && wanted.forward && this.stash.kask_stale_since);
     this.clear();
     this.guards();
+  }
+
+  again() {
+    this.renew();
     this.measure(true);
   }
 
   async measure(now) {
-    if (!this.target || this.busy || (!now && Date.now() - this.asked < GUARDS_EVERY_MS)) return;
+    const wanted = this.goal();
+    if (!wanted || wanted.lacks || this.busy || (!now && Date.now() - this.asked < GUARDS_EVERY_MS)) return;
     this.asked = Date.now();
-    const { target, stash } = this;
+    const { stash } = this;
     let next;
     try {
-      next = await api.get(`${api.of(stash.name, '/phase/next')}?to=${encodeURIComponent(target)}`);
+      next = await api.get(`${api.of(stash.name, '/phase/next')}?${wanted.query}`);
     } catch (fault) {
       next = { guards: [], refused: fault.message, measured_ms_ago: 0 };
     }
     // Somebody may have chosen another meanwhile.
-    if (this.target !== target || this.stash.name !== stash.name) return;
+    if (JSON.stringify(this.goal()) !== JSON.stringify(wanted) || this.stash.name !== stash.name) return;
     this.next = { ...next, at: Date.now() - next.measured_ms_ago };
     this.guards();
   }
@@ -94,9 +160,11 @@ export class Switch {
   guards() {
     const { next } = this;
     const failing = this.failing();
-    draw(byId('guards'), [next?.guards, next?.refused, next === null], () => {
-      if (!next) return [el('li', { class: 'quiet' }, this.target ? 'They are being measured …' : 'There is nowhere to move to.')];
-      const refused = next.refused ? [el('li', {}, mark('bad', 'refused'), el('span', {}, next.refused))] : [];
+    const wanted = this.goal();
+    const none = wanted ? (wanted.lacks ?? 'They are being measured …') : 'There is nowhere to move to.';
+    draw(byId('guards'), [next?.guards, next?.refused, next ? null : none], () => {
+      if (!next) return [el('li', { class: 'quiet' }, none)];
+      const refused = next.refused ? [el('li', {}, mark('bad', 'refused'), el('span', {}, ...spelled(next.refused)))] : [];
       return [...refused, ...next.guards.map(guard)];
     });
     this.tell();
@@ -104,7 +172,7 @@ export class Switch {
     force.hidden = failing.length === 0;
     if (!failing.length) return;
     say(byId('force-what'), `These guards fail, and what they warn of can happen. The move would be marked as forced in the history for good:`);
-    draw(byId('force-guards'), failing, () => failing.map((one) => el('li', {}, el('b', {}, one.name), `: ${one.figure}`, el('span', { class: 'more' }, one.needs))));
+    draw(byId('force-guards'), failing, () => failing.map((one) => el('li', {}, el('b', {}, one.name), ': ', ...spelled(one.figure), el('span', { class: 'more' }, ...spelled(one.needs)))));
     say(byId('force-label'), `Type ${this.target} to confirm`);
   }
 
@@ -117,7 +185,7 @@ export class Switch {
   }
 
   clear() {
-    for (const id of ['reason', 'by', 'force-name']) this.fault(id, '');
+    for (const id of ['rule', 'reason', 'by', 'force-name']) this.fault(id, '');
     byId('force-name').value = '';
   }
 
@@ -137,6 +205,7 @@ export class Switch {
   /** True if the order can be sent; else the first field that lacks something has the focus. */
   complete(force) {
     const lacks = [
+      ['rule', this.goal().lacks ?? ''],
       ['reason', byId('reason').value.trim() ? '' : 'Say why: it is what the next person reads.'],
       ['by', byId('by').value.trim() ? '' : 'Say who you are.'],
     ];
@@ -149,25 +218,29 @@ export class Switch {
 
   async order(force) {
     if (!this.target || this.busy || !this.complete(force)) return;
-    const { target, stash } = this;
+    const { stash } = this;
+    const wanted = this.goal();
+    const { told } = words(wanted);
     const by = byId('by').value.trim();
     sessionStorage.setItem(NAME, by);
     this.lock(true);
-    this.say(`Moving from ${stash.phase} to ${target}: the guards are measured once more.`);
+    this.say(`${told}: the guards are measured once more.`);
     try {
-      await api.put(api.of(stash.name, '/phase'), {
+      const { record } = await api.send(wanted.method, api.of(stash.name, wanted.page), {
+        ...wanted.body,
         from: stash.phase,
-        to: target,
         reason: byId('reason').value.trim(),
         by,
         force,
         kask_emptied: !byId('emptied-line').hidden && byId('emptied').checked,
       });
-      this.say(`The move to ${target} has begun.`, 'ok');
+      this.say(`${told} has begun.`, 'ok');
       byId('reason').value = '';
       this.clear();
       byId('force').open = false;
-      this.moved(target);
+      // The next move is another matter.
+      this.choice('all');
+      this.moved({ told, stash: stash.name, version: record.version });
     } catch (fault) {
       this.refused(fault);
     } finally {
@@ -189,6 +262,8 @@ export class Switch {
     this.busy = busy;
     byId('order').disabled = busy;
     byId('targets').disabled = busy;
+    byId('scope').disabled = busy;
+    byId('rule').disabled = busy;
   }
 }
 
@@ -199,21 +274,6 @@ function guard(one) {
     { class: one.ok ? 'guard' : 'guard fails', 'data-guard': one.name },
     mark(one.ok ? 'ok' : 'bad', verdict),
     el('span', { class: 'name' }, one.name, el('span', { class: 'verdict', 'aria-hidden': 'true' }, verdict)),
-    el('span', { class: 'value' }, one.figure, one.ok ? null : el('span', { class: 'more' }, `Needs: ${one.needs}`)),
+    el('span', { class: 'value' }, ...spelled(one.figure), one.ok ? null : el('span', { class: 'more' }, 'Needs: ', ...spelled(one.needs))),
   );
 }
-
-/** What a step does, going there. */
-const notes = {
-  'dual-write': 'every write goes to Kask as well. Reads stay with Redis.',
-  'kask-first': 'reads ask Kask first, and Redis for what Kask lacks.',
-  'redis-standby': 'Kask decides. What only Redis has is not read any more.',
-  'kask-only': 'Redis is let go of. There is no way back but by force.',
-};
-
-const notesBack = {
-  'redis-only': 'Kask gets no more writes, and is stale from then on.',
-  'dual-write': 'reads are Redis’s again.',
-  'kask-first': 'Redis decides again; it must have every write.',
-  'redis-standby': 'Redis is connected again, and lacks every write made since.',
-};
