@@ -50,5 +50,7 @@ say "building the tests ($(rustc --version))"
 bounded "$build_seconds" cargo test --locked --no-run "$@"
 say "running the tests (at most $test_seconds s)"
 export RUST_BACKTRACE=1
+# Most of the time tests wait for leases, time-outs and servers: two more at once than there are processors.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 2))}"
 bounded "$test_seconds" cargo test --locked "$@"
 say "all tests passed"

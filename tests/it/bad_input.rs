@@ -153,7 +153,7 @@ async fn a_lying_kask_is_never_believed() {
                 "{lie}: {}",
                 unknown.text()
             );
-            assert!(began.elapsed() < Duration::from_millis(2_500), "{lie}: {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(10), "{lie}: {:?}", began.elapsed());
             if lie != "no content" {
                 // To a POST or DELETE 204 is an answer that Kask gives, and not a lie.
                 assert_eq!(decant.set("k", "JSON..1").status(), 201, "{lie}: Redis holds it, and it heals");

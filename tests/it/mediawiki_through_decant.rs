@@ -20,8 +20,15 @@ fn stage(
     let (redis, kask) = (RedisServer::start(), Kask::start());
     let config = if serialization == "JSON" { "json" } else { "php" };
     let hmac_key = hmac_key.map(str::to_owned);
-    let setup =
-        Setup { serialization: config, hmac_key: hmac_key.clone(), ..Setup::new(&redis, phase).with_kask(&kask) };
+    let setup = Setup {
+        serialization: config,
+        hmac_key: hmac_key.clone(),
+        // MediaWiki is shown every failure, and here none is wanted: a busy machine has as long as there is.
+        redis: "timeout_ms = 800\n".into(),
+        kask_timeout_ms: 700,
+        lease_ms: 3_000,
+        ..Setup::new(&redis, phase).with_kask(&kask)
+    };
     let decant = Whole::start(&setup);
     let stage = Stage {
         rest_url: format!("http://{}{BASE}", decant.data),

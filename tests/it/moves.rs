@@ -205,7 +205,7 @@ fn a_hanging_kask_holds_up_only_the_keys_in_transit() {
     let began = Instant::now();
     let refused = decant.set("stuck", "JSON..2");
     assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("2")), "{}", refused.text());
-    assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     for n in 0..20 {
         let began = Instant::now();
         assert_eq!(decant.set(&format!("free{n}"), "JSON..3").status(), 201);

@@ -86,7 +86,7 @@ async fn row(name: &str, act: Act, get: &str, post: &str, delete: &str) {
         assert_eq!(liar.seen().len(), 1, "{name}: {op} was sent more than once");
         assert_eq!(of_read(&tier.get(&key, soon(), &ctx).await), "hit JSON..42", "{name}: after the {op}");
     }
-    assert!(begun.elapsed() < 3 * (TIMEOUT + Duration::from_millis(500)), "{name} took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < 3 * (TIMEOUT + Duration::from_secs(2)), "{name} took {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,7 +273,7 @@ async fn a_dial_without_an_answer_was_surely_not_sent() {
     let begun = Instant::now();
     let tier = tier(&format!("http://{address}/"));
     assert_eq!(of_write(&tier.delete(&key(), soon(), &Forward::default()).await), "not sent connect");
-    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 4 * TIMEOUT, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

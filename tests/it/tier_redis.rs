@@ -124,7 +124,7 @@ async fn a_redis_that_hangs_costs_the_deadline_and_then_nothing() {
     let begun = Instant::now();
     assert_eq!(shard.command(cmd("INCR").arg("n").take(), within(200)).await, Err(RedisFailure::Timeout));
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(400), "{took:?}");
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
     assert!(shard.is_up(), "one slow call is no outage");
     // A few more, and it counts as away: calls are not sent any more. After a second the connection is dropped.
     let mut last = Err(RedisFailure::Timeout);
@@ -355,13 +355,13 @@ async fn a_redis_that_accepts_and_says_nothing_is_not_up() {
     let begun = Instant::now();
     let away = shard.command(cmd("GET").arg("k").take(), within(200)).await;
     assert_eq!(away, Err(RedisFailure::Away { detail: "still connecting at the deadline".into() }));
-    assert!(begun.elapsed() < Duration::from_millis(400) && !shard.is_up());
+    assert!(begun.elapsed() < Duration::from_secs(2) && !shard.is_up());
     // After the first attempt has failed nobody waits any more.
     let away = shard.command(cmd("GET").arg("k").take(), soon()).await;
     assert!(matches!(&away, Err(RedisFailure::Away { detail }) if detail.contains("no answer within")), "{away:?}");
     let begun = Instant::now();
     shard.command(cmd("GET").arg("k").take(), soon()).await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_millis(100));
+    assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

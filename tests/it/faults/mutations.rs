@@ -158,6 +158,8 @@ impl Workshop {
         sync(Path::new("src"), &source, mutation, &mut wanted)?;
         remove_others(&source.join("src"), &source, &wanted);
         let output = Command::new(env!("CARGO"))
+            // What it needs is built once, for this and for deploy/quickstart.sh. A cargo that is too old for that builds it here again.
+            .env("CARGO_BUILD_BUILD_DIR", root().join("target"))
             .args(["build", "--quiet", "--locked", "--profile", "quick", "--bin", "decant", "--target-dir"])
             .arg(self.dir.join("built"))
             .current_dir(&source)
