@@ -154,7 +154,8 @@ fn a_kask_that_is_away_is_waited_for() {
     stage.kask.kill_9();
     let waits = |view: &Value| view["held_by"]["why"].as_str().unwrap_or_default().contains("Kask");
     wait_until("it waits, and says so", || stage.view()["held_by"]["what"] == "kask" && waits(&stage.view()));
-    assert_eq!(stage.view()["not_moved"], 0);
+    // What was under way when it died may pass for single cases, among others that it had just taken; they are tried again at the end.
+    assert!(stage.view()["not_moved"].as_u64().unwrap() <= 16, "{:#}", stage.view());
     stage.kask.restart();
     send(&stage.decant, "PATCH", &json!({ "keys_per_s": 0 }));
     let keys = keys(&stage.ended("finished"));
