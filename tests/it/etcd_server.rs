@@ -1,8 +1,9 @@
 //! A real etcd of one's own, alone or a cluster of three, in directories of their own; gone when dropped.
 
+use crate::redis_server::free_port;
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -30,10 +31,6 @@ pub struct Certificates {
     pub key: PathBuf,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 impl EtcdServer {
     pub fn start() -> EtcdServer {
         EtcdServer::alone(None)
@@ -50,8 +47,7 @@ impl EtcdServer {
             let (port, peer) = (free_port(), free_port());
             let cluster = format!("only=http://127.0.0.1:{peer}");
             let mut server = EtcdServer::new("only", port, peer, cluster, tls.clone());
-            if server.try_start() {
-                server.wait_healthy();
+            if server.try_start() && server.is_up() {
                 return server;
             }
         }
@@ -69,8 +65,7 @@ impl EtcdServer {
                 .enumerate()
                 .map(|(n, peer)| EtcdServer::new(&format!("n{n}"), free_port(), *peer, cluster.clone(), None))
                 .collect();
-            if servers.iter_mut().all(EtcdServer::try_start) {
-                servers.iter_mut().for_each(EtcdServer::wait_healthy);
+            if servers.iter_mut().all(EtcdServer::try_start) && servers.iter_mut().all(EtcdServer::is_up) {
                 return servers;
             }
         }
@@ -99,10 +94,10 @@ impl EtcdServer {
     pub fn restart(&mut self) {
         self.kill();
         let begun = Instant::now();
-        while !self.try_start() {
+        // As long as it was away another may have had its port.
+        while !(self.try_start() && self.is_up()) {
             assert!(begun.elapsed() < READY_WITHIN, "etcd does not come back on port {}: {}", self.port, self.log());
         }
-        self.wait_healthy();
     }
 
     /// `etcdctl`, as its operator would; what it printed.
@@ -153,17 +148,21 @@ impl EtcdServer {
         }
     }
 
-    /// Until it has a leader and answers.
-    fn wait_healthy(&mut self) {
+    /// Waits until it has a leader and answers; `false` if it ended before.
+    fn is_up(&mut self) -> bool {
         if self.tls.is_some() {
             self.ctl(&["endpoint", "health"]);
-            return;
+            return true;
         }
         let begun = Instant::now();
         while !self.is_healthy() {
+            if self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
+                return false;
+            }
             assert!(begun.elapsed() < READY_WITHIN, "etcd on port {} has no leader: {}", self.port, self.log());
             std::thread::sleep(Duration::from_millis(20)); // between two questions
         }
+        true
     }
 
     fn is_healthy(&self) -> bool {

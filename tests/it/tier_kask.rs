@@ -225,13 +225,18 @@ async fn what_stands_on_the_wire() {
     for (request, method) in seen.iter().zip(["POST", "DELETE", "GET"]) {
         assert!(request.head.starts_with(&format!("{method} {path} HTTP/1.1\r\n")), "{}", request.head);
         assert_eq!(request.header("host"), Some(liar.address.to_string().as_str()));
-        assert_eq!(request.connection, 0, "one after the other they share a connection");
     }
     assert_eq!(seen[0].header("content-type"), Some("application/octet-stream"));
     assert_eq!((seen[0].header("content-length"), seen[0].body.as_slice()), (Some("7"), &b"JSON..1"[..]));
     let traced = |i: usize| ["x-request-id", "traceparent", "tracestate"].map(|name| seen[i].header(name));
     assert_eq!(traced(0), [Some("id-1"), Some("00-aa-bb-01"), Some("v=1")]);
     assert_eq!(traced(1), [None; 3]);
+    // A connection is given back a moment after the answer: on a busy machine the next request may have opened another by then.
+    for _ in 0..100 {
+        assert_eq!(of_read(&tier.get(&key, soon(), &ctx).await), "hit x");
+    }
+    let seen = liar.seen();
+    assert!(seen.windows(2).any(|pair| pair[0].connection == pair[1].connection), "one after the other they share one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,12 @@
 
 use super::{Happened, Kind, Pact};
 use crate::simulation::{
-    Fault::{self, Crash, Cut, EtcdCut, Late, LateTxn, LeaseOver, Stall, UnheardTxn},
+    Fault::{self, Crash, Cut, EtcdCut, Late, LateTxn, LeaseOver, NotSent, Stall, UnheardTxn},
     scenarios::{EVERYTHING, Mix, env, tell},
     scheduler::Schedule,
 };
 use decant::{
-    phase::Phase::{KaskFirst, RedisStandby},
+    phase::Phase::{DualWrite, KaskFirst, RedisOnly, RedisStandby},
     protocol::Rules,
 };
 use std::collections::BTreeMap;
@@ -100,7 +100,14 @@ fn mix_without(pact: Pact) -> Mix {
             Mix { percents: &[(Cut, 60), (EtcdCut, 5)], fleet: Some(Kind { slow_percent: 33, ..kind }), ..standby }
         }
         Pact::Says => Mix { percents: &[(Cut, 60), (EtcdCut, 5)], ..standby },
-        Pact::Over => Mix { starts: &[KaskFirst], percents: &[(Cut, 30), (Late, 40), (Stall, 10)], ..standby },
+        // Seldom: what is still on its way to Kask must come after Kask was emptied for the way back.
+        Pact::Over => Mix {
+            starts: &[DualWrite],
+            route: &[RedisOnly, DualWrite, KaskFirst],
+            moves: 6,
+            percents: &[(Late, 40), (Stall, 10), (NotSent, 20)],
+            ..standby
+        },
         Pact::Unclean => Mix { percents: &[(Cut, 60), (Crash, 40)], ..standby },
         // Whoever was forgotten leaves the mirror unclean: a move is forced.
         Pact::ByFence | Pact::Ended => Mix {
