@@ -6,7 +6,7 @@ use super::{
     text::{ago, count, length, plain, table},
 };
 use crate::{
-    codec::key::Key,
+    codec::key::{Key, KeyFault},
     stash::{
         inspect::{Inspection, RecordSide, ShownValue, Written},
         mover::unix_ms,
@@ -27,7 +27,9 @@ pub(super) fn run(global: &Global, args: &InspectArgs, output: &mut Output) -> R
     let client = Client::new(global)?;
     let url = Key::from_bytes(args.key.clone()).to_url();
     // Said here as well: an empty key, or one of dots, would make another path.
-    Key::from_url(url.as_bytes()).map_err(|fault| Failure::usage(fault.to_string()))?;
+    if let Err(fault @ (KeyFault::Empty | KeyFault::Dots | KeyFault::TooLong)) = Key::from_url(url.as_bytes()) {
+        return Err(Failure::usage(fault.to_string()));
+    }
     let (document, seen): (_, Inspection) = client::block_on(async {
         let stash = client.stash(args.stash.as_deref()).await?;
         client.get(&format!("/v1/stashes/{stash}/keys/{url}")).await

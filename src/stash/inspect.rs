@@ -143,9 +143,12 @@ pub struct Comparison {
 impl Stash {
     /// Asks both tiers for what they hold under `key`.
     pub async fn inspect(&self, key: &Key) -> Inspection {
-        let outbox = self.site.world.outbox.as_deref();
+        let (outbox, unstorable) = (self.site.world.outbox.as_deref(), key.fault());
         let (redis, kask) = tokio::join!(self.peek(key), async {
-            self.site.world.kask.get_all_the_same(key, Instant::now() + TIER_TIMEOUT).await
+            match unstorable {
+                Some(_) => KaskRead::Miss,
+                None => self.site.world.kask.get_all_the_same(key, Instant::now() + TIER_TIMEOUT).await,
+            }
         });
         let mut kask_side = KaskSide::default();
         let body = match &kask {
@@ -179,7 +182,10 @@ impl Stash {
             comparison,
             explanation: None,
         };
-        inspection.explanation = explain::explain(&inspection, self.site.settings.lease);
+        inspection.explanation = match unstorable {
+            Some(fault) => Some(format!("{fault}: it stays behind, and no client can read it")),
+            None => explain::explain(&inspection, self.site.settings.lease),
+        };
         inspection
     }
 

@@ -282,7 +282,11 @@ async fn a_key_is_shown_as_both_tiers_hold_it() {
         gone["record"]["intents"][0],
         json!({ "id": "0000000000000000000000000000000b", "age_ms": null, "tries": 5, "reason": "Kask refused: 400" })
     );
-    for (key, status) in [("a/b", 400), ("%", 400), ("", 400), ("%FF", 400)] {
+    redis.req("SET", &["a/b", "i:1;"]);
+    let slash = decant.inspect("a/b").await;
+    assert_eq!((&slash["comparison"]["result"], &slash["kask"]["error"]), (&json!("only in Redis"), &json!(null)));
+    assert!(slash["explanation"].as_str().unwrap().contains("it stays behind"), "{slash:#}");
+    for (key, status) in [("%FF", 200), ("%", 400), ("", 400)] {
         assert_eq!(decant.get(&format!("/v1/stashes/echoseen/keys/{key}")).await.status, status, "{key}");
     }
 }
