@@ -5,6 +5,7 @@
 #
 #   deploy/demo-backfill.sh                    two million values; builds decant for release first
 #   deploy/demo-backfill.sh --keys 500000      so many: the memory at most must be about the same
+#   deploy/demo-backfill.sh --sizes 500000,2000000  one after the other: the memory at most must be the same within 20 %
 #   deploy/demo-backfill.sh --rate 400         requests a second of the live load, instead of 200; 0: none
 #   deploy/demo-backfill.sh --disk             Kask's file on the disk, not in memory
 #   deploy/demo-backfill.sh --binary FILE      this binary instead of building one
@@ -19,17 +20,20 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-keys=2000000 rate=200 binary='' disk=0
+keys=2000000 rate=200 binary='' disk=0 sizes='' passed=()
 while [ $# -gt 0 ]; do
     case "$1" in
     -h | --help) exec sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$repository/deploy/demo-backfill.sh" ;;
     --keys)
         [[ "${2:-}" =~ ^[1-9][0-9]{3,7}$ ]] || die "--keys takes a number from 1000 to 99999999, not '${2:-}'"
         keys="$2" && shift 2 ;;
+    --sizes)
+        [[ "${2:-}" =~ ^[1-9][0-9]{3,7},[1-9][0-9]{3,7}$ ]] || die "--sizes takes two numbers as --keys, with a comma between, not '${2:-}'"
+        sizes="$2" && shift 2 ;;
     --rate)
         [[ "${2:-}" =~ ^(0|[1-9][0-9]{0,4})$ ]] || die "--rate takes a number from 0 to 99999, not '${2:-}'"
-        rate="$2" && shift 2 ;;
-    --disk) disk=1 && shift ;;
+        rate="$2" passed+=(--rate "$2") && shift 2 ;;
+    --disk) disk=1 passed+=(--disk) && shift ;;
     --binary)
         [ -x "${2:-}" ] || die "--binary takes a decant binary, and '${2:-}' is none"
         binary="$(realpath "$2")" && shift 2 ;;
@@ -51,6 +55,22 @@ if [ -z "$binary" ]; then
     say "building decant for release"
     cargo build --release --locked
     binary="${CARGO_TARGET_DIR:-$repository/target}/release/decant"
+fi
+
+# The run of each size is one of its own; what decant needed at most is read from what it prints.
+if [ -n "$sizes" ]; then
+    peaks=()
+    for keys in "${sizes%,*}" "${sizes#*,}"; do
+        told="$(mktemp)"
+        "$0" --keys "$keys" --binary "$binary" "${passed[@]}" | tee "$told"
+        peaks+=("$(sed -n 's/^peak memory of decant  *\([0-9.]*\) MiB.*/\1/p' "$told")")
+        rm -f "$told"
+    done
+    ratio="$(awk -v a="${peaks[0]}" -v b="${peaks[1]}" 'BEGIN { printf "%.2f", b / a }')"
+    awk -v r="$ratio" 'BEGIN { exit !(r >= 1 / 1.2 && r <= 1.2) }' ||
+        die "peak memory is ${peaks[0]} MiB of ${sizes%,*} keys and ${peaks[1]} MiB of ${sizes#*,}: by $ratio, and not the same within 20 %"
+    say "peak memory: ${peaks[0]} MiB of ${sizes%,*} keys, ${peaks[1]} MiB of ${sizes#*,}: $ratio times as much"
+    exit
 fi
 unset "${!DECANT_@}" # the caller's environment configures another decant, not this one
 
@@ -240,6 +260,9 @@ stayed="$(told .not_moved)"
 [ "$stayed" -eq "$odd" ] || wrong "$stayed keys stayed behind, and Kask cannot have $odd"
 # Its status is 1, as keys that Kask cannot have are no proof that everything arrived.
 "$binary" --json verify >"$work/verify.json" || true
+copying_kib="$memory_kib"
+note_memory
+jq -e '(.last // .).complete' "$work/verify.json" >/dev/null || wrong "verify is not complete: $(jq -c '(.last // .).incomplete' "$work/verify.json")"
 report() { jq -r "(.last // .).keys | $1" "$work/verify.json"; }
 equal="$(report .equal)" off="$(report '.missing + .different + .tombstone + .pending + .unknown')"
 uncarried="$(report '[.untranscodable[], .unstorable[]] | add // 0')"
@@ -257,7 +280,7 @@ backfill beside the load       $(calc "$met / $took" %.0f) keys/s, $took s
 backfill alone                 $alone keys/s, over $tenth keys
 SCAN, GET and PTTL of the same $walk_rate keys/s; the backfill alone by that: $(calc "$alone / $walk_rate" %.3f)
 POSTs that the same Kask takes $post_rate /s; the backfill alone by that: $(calc "$alone / $post_rate" %.3f)
-peak memory of decant          $(calc "$memory_kib / 1024" %.1f) MiB
+peak memory of decant          $(calc "$memory_kib / 1024" %.1f) MiB, verify included; copying alone $(calc "$copying_kib / 1024" %.1f)
 END
 if [ "$rate" -gt 0 ]; then
     cat <<END
