@@ -34,5 +34,6 @@ pub use many::{Life, Weight};
 pub use members::{Announced, Announcement};
 pub use names::Names;
 pub use peek::{Peek, PeekIntent, PeekRecord};
+pub use reply::{REDIS_TYPE, UNREAD};
 pub use shard_state::{Accepted, Damaged, Raised, ShardFault, ShardLook};
 pub use witness::{Known, Suspect, Witness};

@@ -15,14 +15,17 @@ mod draw;
 mod recent;
 
 pub use crate::codec::glob::{Glob, GlobFault};
-pub use draw::draw;
+pub use draw::{draw, draw_from};
 
 use crate::{
     codec::key::Key,
     outbox::{Outbox, ShardFault},
-    tier::redis::{
-        RedisFailure,
-        value::{OddReply, as_bytes, as_int, into_array, into_bytes},
+    tier::{
+        redis::{
+            RedisFailure,
+            value::{OddReply, as_bytes, as_int, into_array, into_bytes},
+        },
+        shards::ShardMap,
     },
 };
 use recent::Recent;
@@ -149,7 +152,7 @@ impl Walk {
         let mut page = Page::default();
         self.recent.turn();
         for name in names {
-            if let Some(key) = page.counts.key_of(name, &self.outbox, self.shard, self.only.as_ref()) {
+            if let Some(key) = page.counts.key_of(name, self.outbox.map(), self.shard, self.only.as_ref()) {
                 match self.recent.is_new(&key) {
                     true => page.keys.push(key),
                     false => page.counts.twice += 1,
@@ -162,8 +165,7 @@ impl Walk {
 
 impl Counts {
     /// Counts a name, and gives the key that it is, if it is one.
-    fn key_of(&mut self, mut name: Vec<u8>, outbox: &Outbox, shard: usize, only: Option<&Glob>) -> Option<Key> {
-        let map = outbox.map();
+    fn key_of(&mut self, mut name: Vec<u8>, map: &ShardMap, shard: usize, only: Option<&Glob>) -> Option<Key> {
         self.names += 1;
         if !name.starts_with(map.prefix()) {
             self.foreign += 1;

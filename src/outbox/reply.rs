@@ -15,6 +15,13 @@ use bytes::Bytes;
 use redis::Value;
 use std::{fmt::Write as _, sync::Arc};
 
+/// A Redis type that no RedisBagOStuff writes.
+pub const REDIS_TYPE: &str = "redis_type";
+/// A value that is larger than decant reads.
+const TOO_LARGE: &str = "too_large";
+/// Why a value is not even read, as [`transcode::REASONS`](crate::codec::transcode::REASONS) says why one that was read is not carried.
+pub const UNREAD: [&str; 2] = [REDIS_TYPE, TOO_LARGE];
+
 /// A script's answer: a list that begins with a word.
 pub struct Reply {
     items: Vec<Value>,
@@ -55,8 +62,8 @@ impl Reply {
                 Ok(body) => Stored::Body(Bytes::from(body)),
                 Err(untranscodable) => Stored::Untranscodable(untranscodable.reason),
             },
-            "type" => Stored::Untranscodable("redis_type"),
-            "large" => Stored::Untranscodable("too_large"),
+            "type" => Stored::Untranscodable(REDIS_TYPE),
+            "large" => Stored::Untranscodable(TOO_LARGE),
             _ => Stored::Absent,
         })
     }

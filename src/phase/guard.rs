@@ -258,6 +258,8 @@ mod tests {
             different: 0,
             pending: 0,
             uncarried: 1,
+            misplaced: 0,
+            foreign: 0,
         };
         let history = [Phase::RedisOnly, Phase::DualWrite, Phase::KaskFirst];
         let history = history.into_iter().zip(1..).map(|(phase, version)| sample(phase, version)).collect();

@@ -37,6 +37,11 @@ pub struct VerifyProof {
     pub pending: u64,
     /// Keys that cannot be in Kask, and that no client can read.
     pub uncarried: u64,
+    /// Keys on a shard where decant does not look for them, and names without the stash's prefix: neither was compared.
+    #[serde(default)]
+    pub misplaced: u64,
+    #[serde(default)]
+    pub foreign: u64,
 }
 
 /// Whether Kask has had every write since `version` was in force. `history` is what this decant knows of moves, in any order; a move that it

@@ -5,6 +5,7 @@ use crate::{
     config::{RedisConfig, ShardConfig, StashConfig},
     outbox::Names,
     protocol::Fence,
+    scan::{Counts, draw_from},
     tier::{
         redis::{
             RedisFailure, Shard, Target, info,
@@ -17,6 +18,10 @@ use redis::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Names that are drawn to see whether they stand where decant looks for them.
+const NAMES_DRAWN: usize = 200;
+/// With more than one name in so many elsewhere, the config is not what placed them.
+const MISPLACED_ONE_IN: u64 = 10;
 /// For the connection, and for each question.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -69,6 +74,40 @@ async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
     scripts(shard, findings).await;
     if let Some(redis) = &stash.redis {
         fence(stash, redis, shard, findings).await;
+        if let Ok(map) = ShardMap::of(redis) {
+            placing(&map, shard, findings).await;
+        }
+    }
+}
+
+/// Whether the names that stand there are those that decant would look for there.
+async fn placing(map: &ShardMap, shard: &Shard, findings: &mut Findings) {
+    let Some(place) = map.shards().iter().position(|listed| listed.name == shard.name) else { return };
+    let counts = match draw_from(shard, map, place, None, NAMES_DRAWN).await {
+        Ok(page) => page.counts,
+        Err(fault) => return findings.warn("placing", format!("RANDOMKEY: {fault}"), "let this user run RANDOMKEY"),
+    };
+    let Counts { names, foreign, misplaced, .. } = counts;
+    let figure =
+        format!("of {names} names drawn at random {misplaced} belong to another shard, {foreign} lack the prefix");
+    match () {
+        () if misplaced * MISPLACED_ONE_IN > names => findings.fail(
+            "placing",
+            figure,
+            "make distribution, hash, hash_tag and the shards' hashed_as and weight those by which the keys were placed: decant finds none \
+             that stands elsewhere",
+        ),
+        () if misplaced > 0 => findings.warn(
+            "placing",
+            figure,
+            "a few are usual where nutcracker or MediaWiki wrote to another shard while one was down; no client finds them there",
+        ),
+        () if names > 0 && foreign == names => findings.warn(
+            "placing",
+            figure,
+            "make prefix what the keys were written with, unless this Redis is only others' yet",
+        ),
+        () => findings.ok("placing", figure),
     }
 }
 

@@ -3,7 +3,10 @@
 use super::{Glob, PAGE_TIMEOUT, Page, done};
 use crate::{
     outbox::{Outbox, ShardFault},
-    tier::redis::value::into_bytes,
+    tier::{
+        redis::{Shard, value::into_bytes},
+        shards::ShardMap,
+    },
 };
 use redis::Value;
 use tokio::time::Instant;
@@ -14,8 +17,24 @@ use tokio::time::Instant;
 /// # Errors
 /// Why Redis gave none.
 pub async fn draw(outbox: &Outbox, shard: usize, only: Option<&Glob>, names: usize) -> Result<Page, ShardFault> {
+    match outbox.shards().get(shard) {
+        Some(connection) => draw_from(connection, outbox.map(), shard, only, names).await,
+        None => Ok(Page::default()),
+    }
+}
+
+/// The same, of a server that no outbox is on. `shard`: its place in `map`.
+///
+/// # Errors
+/// Why Redis gave none.
+pub async fn draw_from(
+    connection: &Shard,
+    map: &ShardMap,
+    shard: usize,
+    only: Option<&Glob>,
+    names: usize,
+) -> Result<Page, ShardFault> {
     let mut page = Page::default();
-    let Some(connection) = outbox.shards().get(shard) else { return Ok(page) };
     let mut ask = redis::pipe();
     (0..names).for_each(|_| {
         ask.cmd("RANDOMKEY");
@@ -25,7 +44,7 @@ pub async fn draw(outbox: &Outbox, shard: usize, only: Option<&Glob>, names: usi
             Value::Nil => continue,
             name => into_bytes(name)?,
         };
-        page.keys.extend(page.counts.key_of(name, outbox, shard, only));
+        page.keys.extend(page.counts.key_of(name, map, shard, only));
     }
     Ok(page)
 }

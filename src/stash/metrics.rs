@@ -3,6 +3,7 @@
 use super::traffic::Counts;
 use crate::{
     codec::transcode,
+    outbox::UNREAD,
     phase::{Phase, ahead::Ahead},
     protocol::{
         read::{ReadAnswer, ServedBy},
@@ -130,8 +131,6 @@ impl ShardMetrics {
 const SHADOWS: [&str; 4] = ["match", "mismatch", "missing", "error"];
 /// How a read-repair ends.
 const REPAIRS: [&str; 5] = ["copied", "untranscodable", "nothing", "lost", "left"];
-/// Of the reasons why a value cannot be carried to Kask, the one that is no fault of its bytes.
-const REDIS_TYPE: &str = "redis_type";
 
 const COPIERS: [By; 4] = [By::Writer, By::Repair, By::Backfill, By::Reaper];
 
@@ -148,7 +147,7 @@ impl StashMetrics {
         };
         let fallbacks = Readable::new(counter!("decant_fallback_hits_total", "stash" => name()));
         // From nothing on, so that the first increase shows as one.
-        for reason in transcode::REASONS.into_iter().chain([REDIS_TYPE]) {
+        for reason in transcode::REASONS.into_iter().chain(UNREAD) {
             untranscodable(stash, Direction::ToKask, reason).increment(0);
         }
         let metrics = StashMetrics {

@@ -1,6 +1,9 @@
 //! What became of one key. Pure.
 
-use crate::codec::{key::KeyFault, transcode};
+use crate::{
+    codec::{key::KeyFault, transcode},
+    outbox::UNREAD,
+};
 use std::sync::LazyLock;
 
 /// From what tells least of the transfer to what tells most: of a key that was looked at twice the greater counts.
@@ -26,8 +29,6 @@ pub enum Class {
     Missing,
 }
 
-/// A Redis type that no RedisBagOStuff writes.
-const REDIS_TYPE: &str = "redis_type";
 /// Over `limits.key_bytes_max`.
 pub(super) const OVER_LIMIT: &str = "over_limit";
 /// Kask's own URL leaves no room for it.
@@ -37,7 +38,7 @@ pub(super) const URL_TOO_LONG: &str = "url_too_long";
 static ALL: LazyLock<Vec<Class>> = LazyLock::new(|| {
     let faults = [KeyFault::Empty, KeyFault::TooLong, KeyFault::Slash, KeyFault::Dots, KeyFault::NotUtf8];
     let unstorable = faults.map(KeyFault::name).into_iter().chain([OVER_LIMIT, URL_TOO_LONG]);
-    let untranscodable = transcode::REASONS.into_iter().chain([REDIS_TYPE]);
+    let untranscodable = transcode::REASONS.into_iter().chain(UNREAD);
     let mut all = vec![Class::Unknown, Class::Pending, Class::Equal, Class::Fixed];
     all.extend(untranscodable.map(Class::Untranscodable));
     all.extend(unstorable.map(Class::Unstorable));
@@ -76,8 +77,9 @@ impl Class {
 
     /// Greater for a greater class.
     pub(super) fn code(self) -> u8 {
-        let place = ALL.binary_search(&self).unwrap_or(0); // every class is in it; the test says so
-        u8::try_from(place).unwrap_or(0)
+        let place = ALL.binary_search(&self);
+        debug_assert!(place.is_ok(), "{self:?} is a class without a byte: it would count as unknown");
+        u8::try_from(place.unwrap_or(0)).unwrap_or(0)
     }
 
     pub(super) fn of(code: u8) -> Class {
@@ -96,7 +98,7 @@ mod tests {
             assert_eq!((usize::from(class.code()), Class::of(class.code())), (place, *class));
         }
         let of_a_reason = ALL.iter().filter(|class| class.reason().is_some()).count();
-        assert_eq!(of_a_reason, transcode::REASONS.len() + 1 + 7);
+        assert_eq!(of_a_reason, transcode::REASONS.len() + UNREAD.len() + 7);
     }
 
     #[test]

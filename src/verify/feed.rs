@@ -54,7 +54,7 @@ impl Feed<'_> {
             match walk.next().await {
                 Ok(Step::Page(page)) => {
                     patience.answered();
-                    self.run.live.walked(self.shard, page.counts);
+                    self.run.walked(self.shard, page.counts);
                     self.send(page.keys).await?;
                 }
                 Ok(Step::BegunAgain) => self.run.live.walks_again(self.shard),
@@ -93,7 +93,7 @@ impl Feed<'_> {
             match draw(self.outbox, self.shard, self.run.only.as_ref(), DRAW_NAMES).await {
                 Ok(mut page) => {
                     patience.answered();
-                    self.run.live.walked(self.shard, page.counts);
+                    self.run.walked(self.shard, page.counts);
                     names += DRAW_NAMES as u64;
                     let full = |drawn: &HashSet<u64>| drawn.len() as u64 >= wanted;
                     page.keys.retain(|key| !full(&drawn) && drawn.insert(self.run.short_hash(key)));

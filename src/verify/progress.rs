@@ -83,6 +83,19 @@ struct OnShard {
     trouble: Option<String>,
 }
 
+impl State {
+    /// Names walked past, and about how many there are; of a sample, keys.
+    fn walked(&self, asked: &Asked) -> (u64, u64) {
+        match asked.sample {
+            Some(sample) => (self.classes.values().sum::<u64>() + self.gone, sample),
+            None => (
+                self.shards.iter().map(|on| on.counts.names).sum(),
+                self.shards.iter().map(|on| on.of.max(on.counts.names)).sum(),
+            ),
+        }
+    }
+}
+
 impl Live {
     pub fn new(shards: impl IntoIterator<Item = String>) -> Live {
         let shards = shards.into_iter().map(|name| OnShard { name, ..OnShard::default() }).collect();
@@ -179,6 +192,12 @@ impl Live {
         troubles.into_iter().map(|(why, times)| format!("{why} ({times} times)")).collect()
     }
 
+    /// Names that were walked past, of those that there are: 0 to 1.
+    pub fn share(&self, asked: &Asked) -> f64 {
+        let (walked, of) = self.state().walked(asked);
+        if of > 0 { (walked as f64 / of as f64).min(1.0) } else { 0.0 }
+    }
+
     pub fn seen(&self, id: &str, phase: Phase, begun_unix_ms: u64, asked: &Asked) -> Progress {
         let elapsed = self.began.elapsed();
         let state = self.state();
@@ -187,13 +206,7 @@ impl Live {
         for (class, count) in &state.classes {
             *classes.entry(class.name().to_owned()).or_default() += count;
         }
-        let (walked, of) = match asked.sample {
-            Some(sample) => (compared + state.gone, sample),
-            None => (
-                state.shards.iter().map(|on| on.counts.names).sum(),
-                state.shards.iter().map(|on| on.of.max(on.counts.names)).sum(),
-            ),
-        };
+        let (walked, of) = state.walked(asked);
         let left = (walked > 0 && of >= walked).then(|| elapsed.as_secs_f64() * (of - walked) as f64 / walked as f64);
         let shard_trouble =
             state.shards.iter().find_map(|on| Some(format!("shard {}: {}", on.name, on.trouble.as_ref()?)));

@@ -169,7 +169,8 @@ impl Report {
     /// Fills in what follows from the counts.
     pub fn concluded(mut self) -> Report {
         self.complete = self.incomplete.is_empty();
-        self.arrived = self.complete && self.asked.sample.is_none() && self.keys.all_equal();
+        let left = self.left_where_none_looks();
+        self.arrived = self.complete && self.asked.sample.is_none() && self.keys.all_equal() && left.is_none();
         let equal = self.keys.equal + self.keys.fixed;
         self.equal_percent = percent(equal, self.keys.compared).filter(|text| self.arrived || text != "100");
         self.summary = self.summarised();
@@ -190,6 +191,26 @@ impl Report {
             different: self.keys.different + self.keys.tombstone,
             pending: self.keys.pending,
             uncarried: self.keys.uncarried(),
+            misplaced: self.left_out.misplaced,
+            foreign: self.left_out.foreign,
+        }
+    }
+
+    /// Names that may be keys of clients, if the config does not say of them what those who wrote them went by.
+    fn left_where_none_looks(&self) -> Option<String> {
+        let LeftOut { misplaced, foreign, .. } = self.left_out;
+        match (misplaced, foreign) {
+            (0, 0) => None,
+            (0, foreign) if self.keys.compared == 0 => Some(format!(
+                "Redis holds {}, none with the stash's prefix: is `prefix` what they were written with?",
+                counted(foreign, "name")
+            )),
+            (0, _) => None,
+            (misplaced, _) => Some(format!(
+                "{} left on a shard where decant does not look for them: are `distribution`, `hash` and the shards' names what they were \
+                 placed by?",
+                counted(misplaced, "key")
+            )),
         }
     }
 
@@ -202,6 +223,9 @@ impl Report {
             (None, None) => String::new(),
         };
         let mut parts = match (found.is_empty(), self.complete, self.arrived) {
+            (true, true, false) if self.keys.compared == 0 && self.asked.sample.is_none() => {
+                vec!["nothing was compared".to_owned()]
+            }
             (true, true, true) if self.keys.compared == 0 => {
                 vec!["Redis holds no such key: nothing was to arrive".to_owned()]
             }
@@ -215,6 +239,7 @@ impl Report {
         if !found.is_empty() && !self.complete {
             parts.push("and the run is not complete".to_owned());
         }
+        parts.extend(self.left_where_none_looks());
         parts.extend((!whole.is_empty()).then_some(whole));
         parts.join("; ")
     }
@@ -365,6 +390,30 @@ mod tests {
         assert_eq!(told.equal_percent.as_deref(), Some("90"));
         assert_eq!(told.keys.uncarried(), 3);
         assert_eq!(report(&[], Asked::default(), &[]).summary, "Redis holds no such key: nothing was to arrive");
+    }
+
+    #[test]
+    fn keys_where_nobody_looks_for_them_have_not_arrived() {
+        let with = |compared: u64, misplaced: u64, foreign: u64| {
+            let left_out = LeftOut { misplaced, foreign, ..LeftOut::default() };
+            let counts = [(Class::Equal, compared)];
+            Report { left_out, ..report(&counts[..usize::from(compared > 0)], Asked::default(), &[]) }.concluded()
+        };
+        assert!(with(7, 0, 3).arrived, "another's names beside the stash's");
+        let some = with(7, 2, 0);
+        assert!(!some.arrived && some.equal_percent.is_none(), "{some:?}");
+        assert!(
+            some.summary.starts_with("none of 7 keys compared is missing or different; 2 keys left on a shard"),
+            "{}",
+            some.summary
+        );
+        let none = with(0, 0, 5);
+        assert!(
+            !none.arrived && none.summary.starts_with("nothing was compared; Redis holds 5 names, none with"),
+            "{}",
+            none.summary
+        );
+        assert!(with(0, 0, 0).arrived);
     }
 
     #[test]

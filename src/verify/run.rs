@@ -21,10 +21,10 @@ use crate::{
     outbox::Outbox,
     phase::{Phase, Sequencer},
     protocol::Belief,
-    scan::{Glob, names_on},
+    scan::{Counts, Glob, names_on},
     stash::{Stash, inspect::hex, mover::unix_ms},
 };
-use metrics::counter;
+use metrics::{Gauge, counter, gauge};
 use std::{
     collections::BTreeMap,
     io,
@@ -64,6 +64,7 @@ pub(super) struct Run {
     pub asked: Asked,
     pub only: Option<Glob>,
     pub live: Live,
+    ratio: Gauge,
     pub stop: CancellationToken,
     pub places: Semaphore,
     pub pace: Pace,
@@ -101,6 +102,7 @@ pub(super) async fn run(request: Request, stand: Stand, tell: impl FnOnce(Arc<Ru
     let shards: Vec<String> = (0..stand.stash.views.len()).map(|shard| stand.stash.shard_name(shard)).collect();
     let run = Run {
         live: Live::new(shards),
+        ratio: gauge!("decant_verify_progress_ratio", "stash" => stand.stash.name.clone()),
         id: stand.id,
         belief: stand.belief,
         begun_unix_ms: unix_ms(),
@@ -155,6 +157,12 @@ impl Run {
         let sample = self.asked.sample.filter(|sample| *sample < all);
         self.draws = names.into_iter().map(|there| sample.map(|sample| share(sample, there))).collect();
         self
+    }
+
+    /// Names were walked past: in the figures of the run, and in the metric.
+    pub fn walked(&self, shard: usize, counts: Counts) {
+        self.live.walked(shard, counts);
+        self.ratio.set(self.live.share(&self.asked));
     }
 
     pub fn to_draw(&self, shard: usize) -> Option<u64> {
@@ -291,6 +299,7 @@ impl Run {
         {
             self.lacks(why);
         }
+        self.ratio.set(self.live.share(&self.asked));
         let keys = Keys::of(&counts);
         if keys.unknown > 0 {
             let most = self.live.troubles().into_iter().next().map(|why| format!(": {why}")).unwrap_or_default();

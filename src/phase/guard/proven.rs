@@ -7,6 +7,9 @@ use crate::phase::{
     record::PhaseRecord,
 };
 
+/// Up to one key in so many may be misplaced: those that nutcracker and MediaWiki write to another shard while one is down.
+const MISPLACED_ONE_IN: u64 = 100;
+
 /// The checks before Redis is not read any more.
 pub(super) fn guards(record: &PhaseRecord, figures: &Figures) -> [Guard; 3] {
     [backfill_finished(record, figures), verified(record, figures), still_in_kask(figures)]
@@ -80,6 +83,16 @@ fn why_no_proof(proof: &VerifyProof, record: &PhaseRecord, figures: &Figures) ->
     }
     if figures.backfill.as_ref().is_none_or(|backfill| proof.begun_unix_ms < backfill.ended_unix_ms) {
         return Some("it is older than the end of the last backfill".into());
+    }
+    if proof.misplaced.saturating_mul(MISPLACED_ONE_IN) > proof.compared {
+        return Some(format!(
+            "{} keys are on a shard where decant does not look for them, and {} were compared: `distribution`, `hash` or the shards' names \
+             are not what they were placed by",
+            proof.misplaced, proof.compared
+        ));
+    }
+    if proof.compared == 0 && proof.foreign > 0 {
+        return Some(format!("none of the {} names in Redis has the stash's prefix", proof.foreign));
     }
     if proof.missing + proof.different + proof.pending > 0 {
         let VerifyProof { compared, missing, different, pending, .. } = proof;
@@ -170,6 +183,16 @@ mod tests {
             verified(|figures| proof(figures).missing = 1)
                 .ends_with("found 1 missing in Kask, 0 different and 0 not settled")
         );
+        assert!(
+            verified(|figures| proof(figures).misplaced = 1)
+                .contains("1 keys are on a shard where decant does not look")
+        );
+        assert!(
+            verified(|figures| (proof(figures).compared, proof(figures).foreign) = (0, 3))
+                .ends_with("none of the 3 names in Redis has the stash's prefix")
+        );
+        let few = unproven(|figures| (proof(figures).compared, proof(figures).misplaced) = (10_000, 100));
+        assert!(few.is_empty(), "{few:?}");
         assert!(verified(|figures| proof(figures).different = 1).contains("1 different"));
         assert!(verified(|figures| proof(figures).pending = 1).contains("1 not settled"));
         assert!(

@@ -62,6 +62,8 @@ mod tests {
             different: 0,
             pending: 0,
             uncarried: 0,
+            misplaced: 0,
+            foreign: 0,
         }
     }
 

@@ -233,6 +233,8 @@ impl Fleet {
             different: 0,
             pending: 0,
             uncarried: 0,
+            misplaced: 0,
+            foreign: 0,
         };
         let lines = self.etcd.range(self.keys.history());
         let history = lines.iter().filter_map(|line| match serde_json::from_slice(&line.value).ok()? {
