@@ -9,6 +9,7 @@ mod batch;
 mod brake;
 mod drive;
 mod filters;
+mod gauges;
 mod holds;
 mod job;
 mod ledger;
@@ -41,6 +42,7 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use filters::Sieve;
+use gauges::Gauges;
 use job::{Halt, Job};
 use ledger::Ledger;
 use run::{Run, ShardRun};
@@ -89,6 +91,7 @@ pub struct Backfill {
     /// A run is to begin.
     wake: Notify,
     pulse: Mutex<Pulse>,
+    gauges: Gauges,
     /// Clients' latency while there was no run, the newest last.
     idle: Mutex<VecDeque<Readings>>,
 }
@@ -141,6 +144,7 @@ impl Backfill {
         let stash = mover.stash().clone();
         let backfill = Backfill {
             ledger: Arc::new(Ledger::open(dir, &stash.name)),
+            gauges: Gauges::new(&stash.name),
             mover,
             stash,
             settings,
@@ -327,6 +331,7 @@ impl Backfill {
             }
             fits
         });
+        self.measure();
         if changed == Some(true) { Ok(()) } else { Err(BackfillFault::NoneThat(wanted)) }
     }
 
@@ -341,6 +346,14 @@ impl Backfill {
     fn publish(&self) {
         let complete = self.ledger.lock().run.as_ref().and_then(|run| run.complete.clone());
         self.stash.proofs.backfill.store(complete.map(Arc::new));
+        self.measure();
+    }
+
+    /// Brings the metrics up to date.
+    fn measure(&self) {
+        let pulse = *self.pulse.lock().unwrap_or_else(|e| e.into_inner());
+        let held_by = self.job.load().as_ref().and_then(|job| job.holds.now());
+        self.gauges.show(self.ledger.state(), &pulse, held_by.as_ref());
     }
 
     /// `keys`: also those that stayed behind, which are personal data.

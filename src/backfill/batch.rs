@@ -32,12 +32,13 @@ pub(super) struct Item {
 /// Goes on until every key's fate is known, or the run is to stop.
 pub(super) async fn work(job: &Job, shard: usize, pass: Pass, mut items: Vec<Item>) -> Worked {
     let mut worked = Worked::default();
-    let mut patience = Patience::new(pass, job.around().good);
+    let mut patience = Patience::new(pass, job.around(shard));
+    let mut place = None;
     while !items.is_empty() {
         let bytes = items.iter().map(|item| item.bytes).sum();
         let spent = |limiter, length| job.holds.spent(Holder::from(limiter), length);
         let ready = async {
-            job.ready(shard).await?;
+            job.ready(shard, &mut place).await?;
             job.unless_halted(job.pace.take(items.len(), bytes, spent)).await
         };
         if ready.await.is_err() {
@@ -45,23 +46,33 @@ pub(super) async fn work(job: &Job, shard: usize, pass: Pass, mut items: Vec<Ite
             return worked;
         }
         let asked = items.len();
-        let (again, cut) = attempt(job, items, &mut worked).await;
+        let (again, cut) = attempt(job, shard, items, &mut worked).await;
         job.has_met((asked - again.len()) as u64, bytes);
         if cut {
             job.halt(Halt::Limit);
             worked.cut = true;
             return worked;
         }
-        items = wait(job, &mut patience, asked, again, &mut worked).await;
+        for (_, trouble) in &again {
+            if let Trouble::Kask(why) = trouble {
+                job.kask_failed(why);
+            }
+        }
+        let next = patience.after(again.iter().map(|(_, trouble)| Failure::from(trouble)), asked, job.around(shard));
+        if again.iter().all(|(_, trouble)| Failure::from(trouble).holder() == Holder::Redis) {
+            // It waits for its shard, and the keys of others go on meanwhile.
+            place = None;
+        }
+        items = wait(job, next, again, &mut worked).await;
     }
     worked
 }
 
 /// What could not be done now, and whether the limit was reached within.
-async fn attempt(job: &Job, items: Vec<Item>, worked: &mut Worked) -> (Vec<(Item, Trouble)>, bool) {
+async fn attempt(job: &Job, shard: usize, items: Vec<Item>, worked: &mut Worked) -> (Vec<(Item, Trouble)>, bool) {
     let mut again = Vec::new();
     let found = look(job, items, worked, &mut again).await;
-    let mut lacking = compare(job, found, worked, &mut again).await;
+    let mut lacking = compare(job, shard, found, worked, &mut again).await;
     let granted = job.reserve(lacking.len());
     let cut = granted < lacking.len();
     lacking.truncate(granted);
@@ -79,7 +90,7 @@ async fn attempt(job: &Job, items: Vec<Item>, worked: &mut Worked) -> (Vec<(Item
         if let Moved::Copied { bytes } = moved {
             worked.tally.count(Outcome::Copied);
             worked.tally.bytes += bytes as u64;
-            job.kask_did();
+            job.kask_did(shard);
             continue;
         }
         job.give_back(1);
@@ -132,6 +143,7 @@ async fn look(
 /// Those that Kask does not hold as they are.
 async fn compare(
     job: &Job,
+    shard: usize,
     found: Vec<(Item, Bytes)>,
     worked: &mut Worked,
     again: &mut Vec<(Item, Trouble)>,
@@ -146,7 +158,7 @@ async fn compare(
         match held {
             Ok(true) => {
                 worked.tally.count(Outcome::Equal);
-                job.kask_did();
+                job.kask_did(shard);
             }
             Ok(false) => lacking.push((item, body)),
             Err(why) => again.push((item, Trouble::Kask(why))),
@@ -168,22 +180,10 @@ fn count_lacking(job: &Job, lacking: &[(Item, Bytes)], worked: &mut Worked) {
 }
 
 /// Sorts out what is tried again, after a while, and what is not.
-async fn wait(
-    job: &Job,
-    patience: &mut Patience,
-    asked: usize,
-    again: Vec<(Item, Trouble)>,
-    worked: &mut Worked,
-) -> Vec<Item> {
+async fn wait(job: &Job, next: Next, again: Vec<(Item, Trouble)>, worked: &mut Worked) -> Vec<Item> {
     let Some((_, trouble)) = again.first() else { return Vec::new() };
-    let failures = again.iter().map(|(_, trouble)| Failure::from(trouble));
     let (why, holder) = (said(trouble), Failure::from(trouble).holder());
-    for (_, trouble) in &again {
-        if let Trouble::Kask(why) = trouble {
-            job.kask_failed(why);
-        }
-    }
-    match patience.after(failures, asked, job.around()) {
+    match next {
         Next::Again(length) => {
             let _waiting = job.holds.wait(holder, why);
             // Halted or not, the caller looks.

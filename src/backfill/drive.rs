@@ -10,6 +10,7 @@ use super::{
     walk,
 };
 use crate::{
+    outbox::Outbox,
     phase::proof::{BackfillProof, kask_was_written_since},
     scan::Place,
     stash::mover::unix_ms,
@@ -65,6 +66,7 @@ impl Backfill {
         });
         let run = run.ok_or(Halt::Told)?;
         self.still_holds(run.version).await?;
+        let run = self.met_again(run, &outbox);
         let sieve = Sieve::new(&run.filters, outbox.transcoder(), self.settings.default_ttl_s)
             .map_err(|fault| Halt::Pause(fault.to_string()))?;
         let copied = run.tally().of(if run.filters.dry_run { Outcome::Lacking } else { Outcome::Copied });
@@ -78,6 +80,21 @@ impl Backfill {
             left: run.filters.limit.map(|limit| limit.saturating_sub(copied)),
         });
         Ok((job, run))
+    }
+
+    /// With those shards at their beginning that left more keys than the list could hold.
+    fn met_again(&self, run: Run, outbox: &Outbox) -> Run {
+        let map = outbox.map();
+        let shards = self.ledger.failed_unlisted(|key| map.shard_of(key));
+        for &shard in &shards {
+            tracing::info!(
+                stash = self.stash.name,
+                shard = self.stash.shard_name(shard),
+                "more keys of this shard had failed than are listed: the backfill walks it from the beginning"
+            );
+            self.ledger.begin_again(shard, |key| map.shard_of(key) == shard);
+        }
+        if shards.is_empty() { run } else { self.ledger.change(|run| run.clone()).unwrap_or(run) }
     }
 
     async fn work(self: &Arc<Self>, job: &Arc<Job>, run: &Run, stop: &CancellationToken) {
@@ -133,6 +150,7 @@ impl Backfill {
 
     fn show(&self, pulse: Pulse) {
         *self.pulse.lock().unwrap_or_else(|e| e.into_inner()) = pulse;
+        self.measure();
     }
 
     fn version(&self) -> u64 {
@@ -174,7 +192,12 @@ fn leave(run: &mut Run, halt: Option<&Halt>, now: u64) {
         return;
     }
     let (state, why) = match halt {
-        None => (State::Finished, None),
+        None if run.shards.iter().all(|shard| shard.place == Place::End) => (State::Finished, None),
+        // Never, unless something panicked, which is in the log: what was not met must not pass for done.
+        None => (
+            State::Paused,
+            Some("a part of it ended by a fault of decant's; please report what the log says, and resume".to_owned()),
+        ),
         Some(Halt::Limit) => {
             (State::Finished, Some("as many keys as were asked for are copied; others were not met".to_owned()))
         }
@@ -211,5 +234,21 @@ fn proof(run: &Run) -> BackfillProof {
         keys: tally.of(Outcome::Copied) + tally.of(Outcome::Equal),
         impossible: tally.not_moved() - tally.of(Outcome::Failed),
         failed: tally.of(Outcome::Failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::run::tests::run, *};
+
+    #[test]
+    fn a_run_that_was_not_walked_to_its_end_has_not_finished() {
+        let mut cut = run();
+        leave(&mut cut, None, 7);
+        assert_eq!((cut.state, cut.complete.is_none()), (State::Paused, true), "{:?}", cut.why);
+        let mut whole = run();
+        whole.shards[0].place = Place::End;
+        leave(&mut whole, None, 7);
+        assert_eq!((whole.state, whole.complete.is_some()), (State::Finished, true));
     }
 }

@@ -23,7 +23,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    const ALL: [Holder; 4] = [Holder::Limit, Holder::Brake, Holder::Kask, Holder::Redis];
+    pub(super) const ALL: [Holder; 4] = [Holder::Limit, Holder::Brake, Holder::Kask, Holder::Redis];
 
     pub fn name(self) -> &'static str {
         match self {

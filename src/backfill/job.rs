@@ -35,6 +35,8 @@ pub(super) const BATCHES_AT_ONCE: usize = 6;
 pub(super) const BATCH_KEYS: usize = 16;
 /// Bytes of one batch's values, as they were when it was put together; one value alone may be larger.
 pub(super) const BATCH_BYTES: u64 = 1024 * 1024;
+/// So many names that are only passed by cost Redis about what one key does that is copied.
+const NAMES_PER_KEY: usize = 16;
 /// How often a tier that is away is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -71,8 +73,8 @@ pub(super) struct Job {
     /// Keys met since the job began, for the rate.
     pub(super) met: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// Keys that Kask took or had: it works.
-    good: AtomicU64,
+    /// Keys that Kask took or had, by shard: it works, and so does that shard.
+    good: Vec<AtomicU64>,
     /// Keys that Kask failed for since the last that it took or had.
     bad_in_a_row: AtomicU64,
     /// Keys that may still be copied; none: no limit.
@@ -98,6 +100,7 @@ pub(super) struct JobParts {
 impl Job {
     pub(super) fn new(parts: JobParts) -> Arc<Job> {
         let JobParts { stash, outbox, ledger, sieve, dry_run, pace, left } = parts;
+        let good = outbox.shards().iter().map(|_| AtomicU64::new(0)).collect();
         Arc::new(Job {
             stash,
             outbox,
@@ -108,7 +111,7 @@ impl Job {
             holds: Holds::default(),
             met: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            good: AtomicU64::new(0),
+            good,
             bad_in_a_row: AtomicU64::new(0),
             left: left.map(Mutex::new),
             places: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
@@ -142,12 +145,22 @@ impl Job {
     }
 
     /// A place for one batch.
-    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, Halted> {
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Halted> {
         self.unless_halted(self.places.clone().acquire_owned()).await?.map_err(|_| Halted)
     }
 
-    /// Waits until a batch of a shard may begin: the phase copies, and both tiers are there.
-    pub(super) async fn ready(&self, shard: usize) -> Result<(), Halted> {
+    /// Waits as the pace says for names that no batch will hold: Redis had to give them all the same.
+    pub(super) async fn pass_by(&self, names: usize) -> Result<(), Halted> {
+        if names == 0 {
+            return Ok(());
+        }
+        let spent = |limiter, length| self.holds.spent(Holder::from(limiter), length);
+        self.unless_halted(self.pace.take(names.div_ceil(NAMES_PER_KEY), 0, spent)).await
+    }
+
+    /// Waits until a batch of a shard may begin: the phase copies, both tiers are there, and the batch has a place. A shard that is away
+    /// is waited for without one, since the others' batches need it.
+    pub(super) async fn ready(&self, shard: usize, place: &mut Option<OwnedSemaphorePermit>) -> Result<(), Halted> {
         loop {
             if self.is_halted() {
                 return Err(Halted);
@@ -156,7 +169,14 @@ impl Job {
                 self.halt(halt);
                 return Err(Halted);
             }
-            if !self.redis_is_there(shard).await? {
+            if self.outbox.shards().get(shard).is_some_and(|asked| !asked.is_up()) {
+                *place = None;
+                self.redis_is_there(shard).await?;
+                continue;
+            }
+            if place.is_none() {
+                *place = Some(self.place().await?);
+                // All of it is looked at anew: places are waited for.
                 continue;
             }
             if self.kask_is_there().await? {
@@ -195,14 +215,21 @@ impl Job {
         }
     }
 
-    /// Kask took a key, or had it.
-    pub(super) fn kask_did(&self) {
-        self.good.fetch_add(1, Ordering::Relaxed);
+    /// Kask took a key of a shard, or had it.
+    pub(super) fn kask_did(&self, shard: usize) {
+        if let Some(good) = self.good.get(shard) {
+            good.fetch_add(1, Ordering::Relaxed);
+        }
         self.bad_in_a_row.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn around(&self) -> Around {
-        Around { good: self.good.load(Ordering::Relaxed), bad_in_a_row: self.bad_in_a_row.load(Ordering::Relaxed) }
+    pub(super) fn around(&self, shard: usize) -> Around {
+        let good = |good: &AtomicU64| good.load(Ordering::Relaxed);
+        Around {
+            good: self.good.iter().map(good).sum(),
+            good_on_shard: self.good.get(shard).map_or(0, good),
+            bad_in_a_row: self.bad_in_a_row.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) fn kask_failed(&self, why: &str) {

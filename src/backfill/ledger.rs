@@ -2,7 +2,7 @@
 
 use super::{
     not_moved::{Entry, NotMoved, NotMovedFile, Why},
-    run::{Run, RunFault, RunFile, State},
+    run::{Run, RunFault, RunFile, ShardRun, State},
     tally::{Outcome, Tally},
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
 };
 use metrics::{Counter, Gauge, counter, gauge};
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Mutex, MutexGuard},
 };
@@ -56,6 +57,7 @@ pub(super) struct Ledger {
     file: RunFile,
     list: NotMovedFile,
     counters: [Counter; Outcome::ALL.len()],
+    bytes: Counter,
     ratio: Gauge,
 }
 
@@ -75,7 +77,8 @@ impl Ledger {
             |outcome| counter!("decant_backfill_keys_total", "stash" => stash.to_owned(), "outcome" => outcome.name()),
         );
         let ratio = gauge!("decant_backfill_progress_ratio", "stash" => stash.to_owned());
-        let ledger = Ledger { book: Mutex::new(book), writing: Mutex::default(), file, list, counters, ratio };
+        let bytes = counter!("decant_backfill_bytes_total", "stash" => stash.to_owned());
+        let ledger = Ledger { book: Mutex::new(book), writing: Mutex::default(), file, list, counters, bytes, ratio };
         ledger.show();
         ledger
     }
@@ -127,8 +130,9 @@ impl Ledger {
         }
         for (key, why) in worked.stayed {
             *list_changed = true;
-            run.unlisted += u64::from(!not_moved.add(key, why));
+            not_moved.add(key, why);
         }
+        run.unlisted = run.tally().not_moved().saturating_sub(not_moved.len() as u64);
     }
 
     /// Keys that had failed were tried again.
@@ -152,6 +156,18 @@ impl Ledger {
         book.not_moved.iter().filter(failed).map(|(key, _)| key.clone()).collect()
     }
 
+    /// Shards that were walked to their end and left more keys that failed than are listed: only another walk meets those again.
+    pub(super) fn failed_unlisted(&self, shard_of: impl Fn(&Key) -> usize) -> Vec<usize> {
+        let mut listed: BTreeMap<usize, u64> = BTreeMap::new();
+        self.failed().iter().for_each(|key| *listed.entry(shard_of(key)).or_default() += 1);
+        let book = self.lock();
+        let shards = book.run.iter().flat_map(|run| run.shards.iter().enumerate());
+        let more = |(shard, of): &(usize, &ShardRun)| {
+            of.place == Place::End && of.tally.of(Outcome::Failed) > listed.get(shard).copied().unwrap_or(0)
+        };
+        shards.filter(more).map(|(shard, _)| shard).collect()
+    }
+
     /// A shard is walked from its beginning: what was counted of it counts no more.
     pub(super) fn begin_again(&self, shard: usize, is_of_shard: impl Fn(&Key) -> bool) {
         let mut book = self.lock();
@@ -161,6 +177,10 @@ impl Ledger {
         (book.changed, book.list_changed) = (true, true);
         if let Some(of) = book.run.as_mut().and_then(|run| run.shards.get_mut(shard)) {
             (of.place, of.tally) = (Place::Start, Tally::default());
+        }
+        let listed = book.not_moved.len() as u64;
+        if let Some(run) = &mut book.run {
+            run.unlisted = run.tally().not_moved().saturating_sub(listed);
         }
     }
 
@@ -216,6 +236,10 @@ impl Ledger {
     fn count(&self, tally: &Tally) {
         for (outcome, counter) in Outcome::ALL.into_iter().zip(&self.counters) {
             counter.increment(tally.of(outcome));
+        }
+        // What a dry run would copy counts as nothing.
+        if tally.of(Outcome::Lacking) == 0 {
+            self.bytes.increment(tally.bytes);
         }
     }
 
@@ -277,6 +301,23 @@ mod tests {
         assert_eq!((shard.place, shard.tally.walked.names), (place, 3));
         again.begin_again(0, |_| true);
         assert_eq!(counted(&again), (0, 0, 0));
+    }
+
+    #[test]
+    fn more_keys_that_failed_than_are_listed_are_met_by_another_walk() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path(), "s");
+        ledger.begin(run());
+        let mut worked = failed("a");
+        worked.tally.count(Outcome::Failed);
+        ledger.commit(0, &[key("a"), key("b")], Counts::default(), Some(Place::Start), worked);
+        assert_eq!(ledger.failed_unlisted(|_| 0), [0; 0], "it goes on where it is first");
+        ledger.commit(0, &[], Counts::default(), Some(Place::End), Worked::default());
+        assert_eq!((ledger.failed_unlisted(|_| 0), ledger.lock().run.as_ref().unwrap().unlisted), (vec![0], 1));
+        ledger.begin_again(0, |_| true);
+        assert_eq!((ledger.failed_unlisted(|_| 0), ledger.lock().run.as_ref().unwrap().unlisted), (vec![], 0));
+        ledger.commit(0, &[key("a")], Counts::default(), Some(Place::End), failed("a"));
+        assert_eq!(ledger.failed_unlisted(|_| 0), [0; 0], "those listed are tried again by themselves");
     }
 
     /// The list was written, the run was not: the page is met again.

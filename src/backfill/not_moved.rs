@@ -8,12 +8,12 @@ use super::{run::RunFault, tally::Outcome};
 use crate::{codec::key::Key, durable};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// Keys listed at most; the rest is counted.
+/// Keys listed at most; the rest is counted. Those that can be tried again go before those that never can.
 const LISTED_MAX: usize = 10_000;
 /// Bytes of keys and reasons listed at most.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -49,18 +49,28 @@ struct Line {
 #[derive(Clone, Debug, Default)]
 pub(super) struct NotMoved {
     keys: BTreeMap<Key, Entry>,
+    /// Those of them that did not fail: they can be done without.
+    impossible: BTreeSet<Key>,
     bytes: usize,
 }
 
 impl NotMoved {
-    /// Whether it is listed now; else it is over the bounds.
+    /// Whether it is listed now; else it is over the bounds. One that failed takes the place of one that cannot be in Kask at all.
     pub(super) fn add(&mut self, key: Key, why: Why) -> bool {
         let detail = why.detail.map(|text| text.chars().take(REASON_CHARS_MAX).collect::<String>());
         let entry = Entry { outcome: why.outcome, reason: why.reason.to_owned(), detail };
         let bytes = weight(&key, &entry);
         self.remove(&key);
-        if self.keys.len() >= LISTED_MAX || self.bytes + bytes > BYTES_MAX {
-            return false;
+        while !self.has_room(bytes) {
+            let displaced = match entry.outcome {
+                Outcome::Failed => self.impossible.pop_first(),
+                _ => None,
+            };
+            let Some(displaced) = displaced else { return false };
+            self.remove(&displaced);
+        }
+        if entry.outcome != Outcome::Failed {
+            self.impossible.insert(key.clone());
         }
         self.bytes += bytes;
         self.keys.insert(key, entry);
@@ -69,8 +79,13 @@ impl NotMoved {
 
     pub(super) fn remove(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.keys.remove(key)?;
+        self.impossible.remove(key);
         self.bytes -= weight(key, &entry);
         Some(entry)
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.keys.len() < LISTED_MAX && self.bytes + bytes <= BYTES_MAX
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
@@ -109,6 +124,9 @@ impl NotMovedFile {
         for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
             let Some(key) = Key::from_escaped(&line.key) else { continue };
             list.bytes += weight(&key, &line.entry);
+            if line.entry.outcome != Outcome::Failed {
+                list.impossible.insert(key.clone());
+            }
             list.keys.insert(key, line.entry);
         }
         Ok(list)
@@ -146,6 +164,19 @@ mod tests {
         file.store(&list).unwrap();
         let back = file.load().unwrap();
         assert!(back.iter().eq(list.iter()) && back.bytes == list.bytes);
+    }
+
+    #[test]
+    fn keys_that_failed_go_before_those_that_cannot_be_in_kask() {
+        let mut list = NotMoved::default();
+        let key = |i: usize| Key::from_bytes(i.to_string());
+        let object = || Why { outcome: Outcome::Untranscodable, reason: "object", detail: None };
+        (0..LISTED_MAX).for_each(|i| assert!(list.add(key(i), object())));
+        assert!(!list.add(key(LISTED_MAX), object()), "there is no room");
+        assert!((0..LISTED_MAX).all(|i| list.add(Key::from_bytes(format!("failed {i}")), why("500"))));
+        assert_eq!(list.len(), LISTED_MAX);
+        assert!(list.iter().all(|(_, entry)| entry.outcome == Outcome::Failed));
+        assert!(!list.add(key(0), why("500")) && !list.add(key(0), object()), "none of these can be done without");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     codec::key::Key,
-    outbox::{Life, Weight},
+    outbox::{Life, REDIS_TYPE, Weight},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -22,6 +22,8 @@ use tokio::{
 
 /// A page's weights must be there within this.
 const WEIGH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Kask's own URL leaves no room for the key.
+const URL_TOO_LONG: &str = "url_too_long";
 /// Before a shard that failed is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
@@ -33,24 +35,26 @@ pub(super) async fn work(job: &Arc<Job>, shard: usize, pass: Pass, keys: Vec<Key
         let reason = key.fault().map_or("", |fault| fault.name());
         worked.stays(key, Why { outcome: Outcome::Unstorable, reason, detail: None });
     }
+    let kask = &job.stash.site.world.kask;
+    let (possible, too_long): (Vec<Key>, Vec<Key>) = possible.into_iter().partition(|key| kask.takes(key));
+    for key in too_long {
+        worked.stays(key, Why { outcome: Outcome::Unstorable, reason: URL_TOO_LONG, detail: None });
+    }
     let Ok(weights) = weigh(job, shard, &possible).await else {
         worked.cut = true;
         return worked;
     };
+    let weighed = possible.len();
     let items = sift(job, possible, weights, &mut worked);
     job.has_met(worked.tally.looked_at(), 0);
+    if job.pass_by(weighed - items.len()).await.is_err() {
+        worked.cut = true;
+        return worked;
+    }
     let mut running = JoinSet::new();
     for items in batches(items, job.pace.batch_keys(BATCH_KEYS)) {
-        let Ok(place) = job.place().await else {
-            worked.cut = true;
-            break;
-        };
         let job = job.clone();
-        running.spawn(async move {
-            let worked = batch::work(&job, shard, pass, items).await;
-            drop(place);
-            worked
-        });
+        running.spawn(async move { batch::work(&job, shard, pass, items).await });
     }
     while let Some(ended) = running.join_next().await {
         match ended {
@@ -87,7 +91,7 @@ fn sift(job: &Job, keys: Vec<Key>, weights: Vec<Weight>, worked: &mut Worked) ->
         match (weight.life, weight.bytes, job.sieve.by_weight(&weight)) {
             (Life::Gone, ..) => worked.tally.count(Outcome::Gone),
             (_, None, _) => {
-                worked.stays(key, Why { outcome: Outcome::Untranscodable, reason: "redis_type", detail: None });
+                worked.stays(key, Why { outcome: Outcome::Untranscodable, reason: REDIS_TYPE, detail: None });
             }
             (_, _, Some(skip)) => worked.tally.count(outcome_of(skip)),
             (_, Some(bytes), None) => items.push(Item { key, weight, bytes }),

@@ -87,6 +87,8 @@ pub(super) enum Pass {
 pub(super) struct Around {
     /// Keys that have gone well by now.
     pub good: u64,
+    /// Those of them that are of the batch's own shard.
+    pub good_on_shard: u64,
     /// Keys that Kask failed for since the last that went well.
     pub bad_in_a_row: u64,
 }
@@ -96,13 +98,13 @@ pub(super) struct Around {
 pub(super) struct Patience {
     pass: Pass,
     tries: u32,
-    /// Keys that had gone well, in the whole run, when the batch began.
-    good_before: u64,
+    /// How the run was doing when the batch began.
+    before: Around,
 }
 
 impl Patience {
-    pub(super) fn new(pass: Pass, good_before: u64) -> Patience {
-        Patience { pass, tries: 0, good_before }
+    pub(super) fn new(pass: Pass, before: Around) -> Patience {
+        Patience { pass, tries: 0, before }
     }
 
     /// After a try of `asked` keys of which these failed.
@@ -116,8 +118,11 @@ impl Patience {
         let kask = of(Failure::Kask);
         self.tries += 1;
         let wait = Next::Again(WAIT_MIN.saturating_mul(1 << (self.tries - 1).min(10)).min(WAIT_MAX));
-        // Others got through meanwhile: it is these keys.
-        let others_do_well = around.good > self.good_before;
+        // Others got through meanwhile: it is these keys. Of a shard that does badly, those of other shards say nothing.
+        let others_do_well = match kask {
+            0 => around.good_on_shard > self.before.good_on_shard,
+            _ => around.good > self.before.good,
+        };
         let few = kask * 2 < asked || around.bad_in_a_row < IN_A_ROW || self.pass == Pass::Again;
         if kask > 0 && few && kask == failures.clone().count() {
             return if self.pass == Pass::Again && self.tries < AGAIN_TRIES { wait } else { Next::Leave };
@@ -138,18 +143,22 @@ mod tests {
 
     fn after(patience: &mut Patience, failures: &[Failure], asked: usize, good: u64) -> Next {
         let bad_in_a_row = if failures.len() == asked { failures.len() as u64 } else { 1 };
-        patience.after(failures.iter().copied(), asked, Around { good, bad_in_a_row })
+        patience.after(failures.iter().copied(), asked, around(good, good, bad_in_a_row))
+    }
+
+    fn around(good: u64, good_on_shard: u64, bad_in_a_row: u64) -> Around {
+        Around { good, good_on_shard, bad_in_a_row }
     }
 
     fn first(good_before: u64) -> Patience {
-        Patience::new(Pass::First, good_before)
+        Patience::new(Pass::First, around(good_before, good_before, 0))
     }
 
     #[test]
     fn a_key_that_fails_among_others_is_left_at_once() {
         assert_eq!(after(&mut first(0), &[Failure::Kask], 32, 31), Next::Leave);
         assert_eq!(after(&mut first(0), &[Failure::Kask], 1, 0), Next::Leave);
-        let again = &mut Patience::new(Pass::Again, 0);
+        let again = &mut Patience::new(Pass::Again, around(0, 0, 0));
         let nexts: Vec<Next> = (0..AGAIN_TRIES).map(|_| after(again, &[Failure::Kask; 32], 32, 0)).collect();
         assert!(nexts[..3].iter().all(|next| matches!(next, Next::Again(_))), "{nexts:?}");
         assert_eq!(nexts[3], Next::Leave, "they had failed before");
@@ -169,8 +178,7 @@ mod tests {
 
     #[test]
     fn many_that_fail_one_by_one_are_no_single_cases() {
-        let one_by_one =
-            |bad_in_a_row: u64| first(0).after([Failure::Kask].into_iter(), 1, Around { good: 0, bad_in_a_row });
+        let one_by_one = |bad_in_a_row: u64| first(0).after([Failure::Kask].into_iter(), 1, around(0, 0, bad_in_a_row));
         assert_eq!(one_by_one(IN_A_ROW - 1), Next::Leave);
         assert!(matches!(one_by_one(IN_A_ROW), Next::Again(_)));
     }
@@ -187,6 +195,12 @@ mod tests {
             last = wait;
         }
         assert_eq!(last, WAIT_MAX);
+        let mut patience = first(0);
+        let elsewhere = (0..50).map(|_| patience.after([Failure::Redis].into_iter(), 16, around(900, 0, 0)));
+        assert!(
+            elsewhere.into_iter().all(|next| matches!(next, Next::Again(_))),
+            "other shards do well, this one does not"
+        );
         let mut patience = first(0);
         let last = (0..TRIES_MAX).map(|_| after(&mut patience, &[Failure::Transit], 32, 31)).last();
         assert_eq!(last, Some(Next::Leave));

@@ -41,7 +41,12 @@ pub(super) async fn shard(job: Arc<Job>, shard: usize, from: Place) {
         let full = ahead.len() >= PAGES_AHEAD || *walk.place() == Place::End || job.is_halted();
         if !full {
             match next(&job, shard, &mut walk).await {
-                Ok(Step::Page(page)) => ahead.push_back(begin(&job, shard, page.keys, page.counts, &walk)),
+                Ok(Step::Page(page)) => {
+                    let passed = (page.counts.names as usize).saturating_sub(page.keys.len());
+                    ahead.push_back(begin(&job, shard, page.keys, page.counts, &walk));
+                    // Halted or not: the loop looks.
+                    let _ = job.pass_by(passed).await;
+                }
                 Ok(Step::BegunAgain) => {
                     // What is under way is of the process before: it is met again.
                     for Ahead { work, .. } in ahead.drain(..) {

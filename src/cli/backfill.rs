@@ -65,7 +65,7 @@ struct StartArgs {
     /// Only values that live at least so long more; those without a TTL live for ever
     #[arg(long, value_name = "LENGTH", value_parser = humantime::parse_duration)]
     min_ttl: Option<Duration>,
-    /// Copy at most so many keys
+    /// Copy at most so many keys; after a pause or a crash, up to three pages of each shard more
     #[arg(long, value_name = "KEYS")]
     limit: Option<u64>,
     /// Only count what would be copied, by age

@@ -1,8 +1,10 @@
 //! Several shards: keys stand where nutcracker and MediaWiki put them, and one shard's trouble is its own keys' only.
 
+mod copied;
 mod nutcracker;
 mod one_down;
 mod placing;
+mod stage;
 
 use crate::{
     redis_server::RedisServer,

@@ -1,7 +1,7 @@
 //! Which keys a run copies.
 
-use super::stage::{Stage, counted, keys, php, send};
-use crate::whole::redis_set;
+use super::stage::{Stage, counted, keys, php, seed, send};
+use crate::whole::{redis_set, wait_until};
 use serde_json::json;
 
 fn set_for(stage: &Stage, key: &str, value: &str, seconds: u64) {
@@ -104,4 +104,17 @@ fn what_makes_no_sense_is_refused() {
         assert!(raw.status() == 400 && raw.text().contains(says), "{body}: {}", raw.text());
     }
     assert_eq!(stage.view(), json!({ "stash": "echoseen", "trouble": null }), "nothing has begun");
+}
+
+/// Redis has to give every name, also those that are only passed by.
+#[test]
+fn names_that_do_not_fit_are_walked_at_the_pace_too() {
+    let stage = Stage::new("kask-first");
+    seed(&stage.redis, 4_000);
+    stage.start(json!({ "match": "another:*", "keys_per_s": 1 }));
+    wait_until("the limit holds it back", || stage.view()["held_by"]["what"] == "limit");
+    assert_eq!(stage.view()["state"], "running", "{:#}", stage.view());
+    assert_eq!(send(&stage.decant, "PATCH", &json!({ "keys_per_s": 0 })).status(), 200);
+    let view = stage.ended("finished");
+    assert_eq!(view["walked"]["unmatched"], 4_000, "{view:#}");
 }

@@ -18,18 +18,21 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// A Kask in this process that answers 500 to writes of some keys.
+/// A Kask in this process that answers 500 to writes of some keys, and takes its time for all of them.
 #[derive(Default)]
 struct Picky {
     values: Mutex<HashMap<Key, Bytes>>,
     /// Of 1,000 keys so many fail.
     fails: AtomicU32,
+    /// Milliseconds that a write takes.
+    takes: AtomicU32,
 }
 
 impl Picky {
@@ -50,7 +53,13 @@ impl Store for Picky {
         if !fails {
             self.values.lock().unwrap().insert(key, value);
         }
-        Box::pin(async move { if fails { Err(StoreFault::Write("on purpose".into())) } else { Ok(()) } })
+        let takes = Duration::from_millis(self.takes.load(Ordering::Relaxed).into());
+        Box::pin(async move {
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
+            if fails { Err(StoreFault::Write("on purpose".into())) } else { Ok(()) }
+        })
     }
 
     fn delete(&self, key: Key) -> StoreFuture<'_, ()> {
@@ -142,6 +151,48 @@ async fn a_kask_that_fails_everything_pauses_the_run_before_every_key_is_listed(
         assert!(!keys.contains_key("failed"), "{keys:?}");
         decant.wait_drained(&redis);
         assert_eq!(store.values.lock().unwrap().len() as u64, all);
+    });
+}
+
+/// Tells the clients to stop when it goes.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Clients wait longer than is harmless: the run gives way, says so, and goes faster again when they do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_brakes_while_clients_wait() {
+    let redis = RedisServer::start();
+    let (store, decant) = picky(&redis, 0).await;
+    store.takes.store(80, Ordering::Relaxed);
+    tokio::task::block_in_place(|| {
+        seed(&redis, 30_000);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|clients| {
+            // Also where the test fails: the scope waits for them.
+            let _ends = Ends(&over);
+            for client in 0..8 {
+                let (decant, over) = (&decant, &over);
+                clients.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        assert_eq!(decant.set(&format!("client{client}"), "JSON..1").status(), 201);
+                    }
+                });
+            }
+            begin(&decant);
+            let braked = || decant.admin_get(PATH)["braked_to"].as_f64();
+            wait_until("it brakes", || braked().is_some());
+            wait_until("it says what holds it back", || decant.admin_get(PATH)["held_by"]["what"] == "brake");
+            wait_until("the metric tells", || decant.metric("decant_backfill_braked_keys_per_second", &[]) > 0.0);
+            let then = braked().unwrap();
+            store.takes.store(0, Ordering::Relaxed);
+            wait_until("it goes faster again", || braked().is_none_or(|now| now > then));
+        });
+        assert_eq!(send(&decant, "DELETE", &json!({})).status(), 200);
     });
 }
 

@@ -1,45 +1,21 @@
 //! One of three shards is killed, or hangs: that is only its own keys' trouble.
 
-use super::{keys_of, names_on};
-use crate::{
-    redis_server::RedisServer,
-    whole::{BASE, Kask, Setup, Whole, intents, redis_holds, wait_until},
+use super::{
+    names_on,
+    stage::{Stage, stage},
 };
-use decant::{
-    config::{Distribution, KetamaHash},
-    tier::shards::{ShardMap, ShardPlace},
-};
+use crate::whole::{BASE, Whole, intents, redis_holds, wait_until};
 use serde_json::{Value, json};
 
 /// The one that is away, as the config counts and names it.
 const AWAY: usize = 1;
 const AWAY_NAME: &str = "shard02";
+const KEYS_EACH: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Away {
     Killed,
     Hangs,
-}
-
-struct Stage {
-    servers: Vec<RedisServer>,
-    kask: Kask,
-    setup: Setup,
-    /// Ten keys of each shard.
-    keys: Vec<Vec<String>>,
-}
-
-/// Redis that keep all they acknowledged.
-fn stage(phase: &'static str) -> Stage {
-    let flags = ["--appendonly", "yes", "--appendfsync", "always"];
-    let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::with_flags(&flags)).collect();
-    let kask = Kask::start();
-    let listed: Vec<&RedisServer> = servers.iter().collect();
-    let setup = Setup::new(&servers[0], phase).with_kask(&kask).with_shards(&listed, "ketama");
-    let places = ["shard01", "shard02", "shard03"].map(ShardPlace::named).to_vec();
-    let map = ShardMap::new(Distribution::Ketama { hash: KetamaHash::Fnv1a64, tag: None }, places, "").unwrap();
-    let keys = (0..3).map(|shard| keys_of(&map, shard, 10)).collect();
-    Stage { servers, kask, setup, keys }
 }
 
 impl Stage {
@@ -118,7 +94,7 @@ fn assert_answers(decant: &Whole, keys: &[String], expected: (u16, u16, u16, u16
 
 fn one_is_away(phase: &'static str, next: &str, expected: (u16, u16, u16, u16), how: Away) {
     println!("{phase}, {how:?}");
-    let mut stage = stage(phase);
+    let mut stage = stage(phase, KEYS_EACH);
     let decant = Whole::start(&stage.setup);
     for keys in &stage.keys {
         assert_eq!(decant.set(&keys[0], "JSON..\"old\"").status(), 201);
@@ -188,7 +164,7 @@ fn redis_standby() {
 /// What Kask missed is healed on the shards that are there.
 #[test]
 fn the_others_reapers_go_on() {
-    let mut stage = stage("kask-first");
+    let mut stage = stage("kask-first", KEYS_EACH);
     let decant = Whole::start(&stage.setup);
     stage.kask.hang();
     for shard in stage.others() {
@@ -212,7 +188,7 @@ fn ready(decant: &Whole) -> (u16, String) {
 /// What the shard that is away knows is not guessed, and told to be missing.
 #[test]
 fn a_first_start_waits_for_every_shard() {
-    let mut stage = stage("redis-only");
+    let mut stage = stage("redis-only", KEYS_EACH);
     stage.lose(Away::Killed);
     let decant = Whole::start_unserved(&stage.setup);
     wait_until("it tells what it waits for", || {
@@ -231,7 +207,7 @@ fn a_first_start_waits_for_every_shard() {
 #[test]
 fn others_starts_need_not_wait() {
     for how in [Away::Killed, Away::Hangs] {
-        let mut stage = stage("kask-first");
+        let mut stage = stage("kask-first", KEYS_EACH);
         let mut first = Whole::start(&stage.setup);
         stage.lose(how);
         first.kill_9();
@@ -256,7 +232,7 @@ fn others_starts_need_not_wait() {
 /// The id alone does not tell on which shard an intent is: those that are away keep none of the others from being judged.
 #[test]
 fn a_damaged_intent_of_another_shard_is_judged() {
-    let mut stage = stage("kask-first");
+    let mut stage = stage("kask-first", KEYS_EACH);
     let decant = Whole::start(&stage.setup);
     let token = "0123456789abcdef0123456789abcdef";
     let (key, name) = (&stage.keys[2][0], |what: &str| format!("decant|echoseen|{what}"));
