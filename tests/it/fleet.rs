@@ -271,6 +271,16 @@ fn without_etcd_every_decant_serves_on_and_nobody_moves() {
     assert_eq!(fleet_of.decants[0].got("k"), (200, "\"3\"".to_owned()));
 }
 
+/// One that takes connections and never begins TLS, named first: the other is tried.
+#[test]
+fn an_endpoint_that_says_nothing_is_not_waited_for() {
+    let (etcd, redis) = (EtcdServer::start(), RedisServer::start());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoints = format!("https://{},{}", silent.local_addr().unwrap(), etcd.url());
+    let whole = Whole::start(&Setup { tables: tables(&endpoints), ..Setup::new(&redis, "dual-write") });
+    wait_until("it is a member", || fleet(&whole)["trouble"].is_null());
+}
+
 #[test]
 fn a_move_whose_maker_died_is_finished_by_another() {
     // Long enough for its maker to die before the move has settled.
