@@ -1,6 +1,7 @@
 //! The operator's console in a real Chromium, over a running decant with a real Redis. Screenshots go to target/console/.
 
 pub mod browser;
+mod doubt;
 
 use crate::{
     backfill::stage::seed,

@@ -36,7 +36,7 @@ pub struct Moved {
     pub dry_run: bool,
 }
 
-/// Why a move did not begin. Nothing has changed.
+/// Why a move did not begin. Nothing has changed, but for [`MoveFault::Unknown`].
 #[derive(Debug, thiserror::Error)]
 pub enum MoveFault {
     #[error("decant is starting: the phase in force is not confirmed yet; try again")]
