@@ -196,9 +196,8 @@ pub(super) fn shown(mover: &Mover) -> Answered {
 
 pub(super) async fn history(mover: Arc<Mover>) -> Answered {
     let stash = mover.stash().name.clone();
-    let fault = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", why);
     let (mut history, mut events) = (Vec::new(), Vec::new());
-    for line in mover.history().await.map_err(|e| fault(e.to_string()))? {
+    for line in mover.history().await.map_err(|fault| refused(fault.into()))? {
         match line {
             Line::Moved(record) => history.push(RecordView::from(&*record)),
             Line::Happened(happening) => events.push(happening),

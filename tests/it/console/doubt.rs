@@ -1,4 +1,4 @@
-//! An order whose outcome is not known is not called refused.
+//! What the page does not know it does not claim: an order whose outcome is lost, and a history that cannot be read.
 
 use super::{open, phase_on_page};
 use crate::{
@@ -71,4 +71,26 @@ fn what_may_have_been_done_is_not_called_refused() {
     browser.wait_text("#outcome", "It is not known whether the move has begun");
     browser.wait("the move is seen", |page| phase_on_page(page) == "kask-first");
     browser.wait_text("#link", "live");
+}
+
+/// What was read before stays, and is told to be perhaps no longer all.
+#[test]
+fn a_history_that_cannot_be_read_now_is_kept_as_it_was() {
+    let redis = RedisServer::start();
+    let whole = Whole::start(&Setup::new(&redis, "kask-first"));
+    let browser = Browser::start();
+    open(&browser, &whole);
+    browser.wait_text("#history li:first-child", "kask-first");
+    browser.script(
+        "window.fetched = window.fetch; \
+         window.fetch = (path, options) => path.endsWith('/phase/history') \
+           ? Promise.resolve(new Response('{\"detail\":\"etcd is away\"}', { status: 503 })) : window.fetched(path, options);",
+    );
+    whole.move_to("dual-write");
+    browser.wait_text("#history-note", "The history cannot be read now, and may be longer than this: etcd is away");
+    assert_eq!(phase_on_page(&browser), "dual-write");
+    assert!(browser.text("#history li:first-child").contains("kask-first"));
+    browser.script("window.fetch = window.fetched;");
+    browser.wait_text("#history li:first-child", "dual-write");
+    assert!(!browser.sees("#history-note"));
 }
