@@ -1,5 +1,7 @@
 //! Decants that share a record in a real etcd: who moves, who is waited for, what goes on without etcd.
 
+mod past;
+
 use crate::{
     etcd_server::EtcdServer,
     redis_server::RedisServer,
