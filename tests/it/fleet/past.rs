@@ -52,7 +52,12 @@ fn wait_told(decant: &Whole) {
 }
 
 fn assert_remembered(decant: &Whole) {
-    let (status, refused) = dry_run(decant, "kask-first");
+    // The history is told of before the record is there again.
+    let (mut status, mut refused) = (503, Value::Null);
+    wait_until("a move can be weighed", || {
+        (status, refused) = dry_run(decant, "kask-first");
+        status != 503
+    });
     let guards = refused["guards"].as_array().unwrap_or_else(|| panic!("{status} {refused}"));
     let failed = guards.iter().find(|guard| guard["name"] == "kask_not_stale" && guard["ok"] == false);
     let figure = failed.unwrap_or_else(|| panic!("{status} {refused:#}"))["figure"].as_str().unwrap();
