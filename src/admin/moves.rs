@@ -171,6 +171,8 @@ fn refused(fault: MoveFault) -> Problem {
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))
             .with("guards", value(&views(&guards))),
+        MoveFault::There { now, .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", detail)
+            .with("record", value(&RecordView::from(&*now))),
         MoveFault::NoStep(_) | MoveFault::NoRedis => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", detail)
         }

@@ -233,13 +233,19 @@ fn two_operators_at_once_one_wins_and_the_other_is_told_who() {
         (_, 200) => (first, "bob"),
         _ => panic!("nobody moved: {first:?} {second:?}"),
     };
-    // The second one may come so late that the move is over.
+    // The second one may come so late that the move is over: it is told all the same.
     assert!(lost.0 == 409 || lost.0 == 422, "{lost:?}");
-    if lost.0 == 409 {
-        let detail = lost.1["detail"].as_str().unwrap();
-        assert!(detail.contains(winner), "{detail}");
-    }
+    let names_who_and_when = |(_, refused): &(u16, Value)| {
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("by {winner}")) || detail.starts_with(winner), "{detail}");
+        let since = fleet_of.decants[0].phase()["since"].as_str().unwrap()[..10].to_owned();
+        assert!(detail.contains(&since), "{detail}: {since}");
+    };
+    names_who_and_when(&lost);
     wait_until("it has settled", || fleet_of.decants.iter().all(|decant| decant.phase()["state"] == "settled"));
+    let late = put(&fleet_of.decants[1], "dual-write", "cid", false);
+    assert_eq!((late.0, &late.1["record"]["by"]), (422, &json!(winner)), "{late:?}");
+    names_who_and_when(&late);
     assert_eq!(
         (fleet_of.decants[1].phase()["version"].clone(), fleet_of.decants[1].phase()["by"].clone()),
         (2.into(), winner.into())
