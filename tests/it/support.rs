@@ -246,17 +246,6 @@ pub fn utf8(path: &Path) -> &str {
 pub fn swallows_answers_to_moves(to: SocketAddr) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let pass = |mut from: TcpStream, mut to: TcpStream, goes_on: Box<dyn Fn(&[u8]) -> bool + Send>| {
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(length @ 1..) = from.read(&mut buffer) {
-                if !goes_on(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
-                    break;
-                }
-            }
-            let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-        });
-    };
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
@@ -267,9 +256,22 @@ pub fn swallows_answers_to_moves(to: SocketAddr) -> String {
                 asked.fetch_or(bytes.starts_with(b"PUT "), Ordering::SeqCst);
                 true
             };
-            pass(client, server, Box::new(notes));
-            pass(server_too, client_too, Box::new(move |_| !answered.load(Ordering::SeqCst)));
+            pass(client, server, notes);
+            pass(server_too, client_too, move |_| !answered.load(Ordering::SeqCst));
         }
     });
     url
+}
+
+/// Hands bytes on until one side ends, or they are not to go on; then both sides end.
+fn pass(mut from: TcpStream, mut to: TcpStream, goes_on: impl Fn(&[u8]) -> bool + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if !goes_on(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    });
 }
