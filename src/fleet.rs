@@ -7,6 +7,7 @@
 
 mod file;
 mod keys;
+mod past;
 mod session;
 mod shared;
 mod standing;

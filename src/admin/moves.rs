@@ -136,6 +136,10 @@ pub(super) async fn make(mover: Arc<Mover>, request: MoveRequest) -> Answered {
         Ok(Moved { record, guards, dry_run }) => {
             json(StatusCode::OK, &MovedView { record: (&record).into(), guards: views(&guards), dry_run })
         }
+        Err(fault @ MoveFault::Unknown(_)) => {
+            tracing::warn!(stash, goal = goal.text(), by, fault = %fault, "it is not known whether a move has begun");
+            Err(refused(fault))
+        }
         Err(fault) => {
             tracing::info!(stash, goal = goal.text(), by, fault = %fault, "a move was refused");
             Err(refused(fault))
@@ -158,14 +162,17 @@ fn refused(fault: MoveFault) -> Problem {
             conflict("member-behind").with("members", members.clone().into())
         }
         MoveFault::History(HistoryFault::File(_)) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", detail),
-        MoveFault::History(HistoryFault::Shared(_))
-        | MoveFault::Away(_)
-        | MoveFault::Etcd(_)
-        | MoveFault::Unknown(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail),
+        MoveFault::History(HistoryFault::Shared(_)) | MoveFault::Away(_) | MoveFault::Etcd(_) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "etcd", detail)
+        }
+        // Not to be taken for one that was refused: who asked must look before they ask again.
+        MoveFault::Unknown(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "move-unknown", detail),
         MoveFault::UnderWay(now) => conflict("move-under-way").with("record", value(&RecordView::from(&*now))),
         MoveFault::Guarded { record, guards } => conflict("guard-failed")
             .with("record", value(&RecordView::from(&*record)))
             .with("guards", value(&views(&guards))),
+        MoveFault::There { now, .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", detail)
+            .with("record", value(&RecordView::from(&*now))),
         MoveFault::NoStep(_) | MoveFault::NoRedis => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-such-step", detail)
         }
@@ -191,9 +198,8 @@ pub(super) fn shown(mover: &Mover) -> Answered {
 
 pub(super) async fn history(mover: Arc<Mover>) -> Answered {
     let stash = mover.stash().name.clone();
-    let fault = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record", why);
     let (mut history, mut events) = (Vec::new(), Vec::new());
-    for line in mover.history().await.map_err(|e| fault(e.to_string()))? {
+    for line in mover.history().await.map_err(|fault| refused(fault.into()))? {
         match line {
             Line::Moved(record) => history.push(RecordView::from(&*record)),
             Line::Happened(happening) => events.push(happening),
@@ -236,6 +242,18 @@ mod tests {
         ] {
             assert_eq!(status(body), expected, "{body:.80}");
         }
+    }
+
+    #[test]
+    fn a_move_that_may_have_begun_is_told_from_one_that_has_not() {
+        let told = |fault: MoveFault| {
+            let problem = refused(fault);
+            (problem.status().as_u16(), problem.kind())
+        };
+        assert_eq!(told(MoveFault::Unknown("no answer within 3 s".into())), (503, "move-unknown"));
+        assert_eq!(told(MoveFault::Away("it is not reached".into())), (503, "etcd"));
+        assert_eq!(told(MoveFault::Etcd("permission denied".into())), (503, "etcd"));
+        assert_eq!(told(MoveFault::Starting), (503, "busy"));
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Problem {
         self.status
     }
 
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// `instance` is the path that was asked for.
     pub(super) fn into_response(self, instance: &str) -> Response<Reply> {
         let mut document = json!({

@@ -67,6 +67,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>, Failure> {
+        let reading = method == Method::GET;
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -74,10 +75,10 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut answer = request.send().await.map_err(|error| self.unreachable(&error, reading))?;
         let status = answer.status();
         let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error, reading))? {
             text.extend_from_slice(&chunk);
             if text.len() > ANSWER_BYTES_MAX {
                 return Err(self.strange(status));
@@ -128,7 +129,8 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    /// `reading`: nothing can have been done by it.
+    fn unreachable(&self, error: &reqwest::Error, reading: bool) -> Failure {
         // reqwest's own text says that a request failed; what is behind it says why.
         let mut why = error.to_string();
         let mut cause = error.source();
@@ -136,11 +138,18 @@ impl Client {
             why = inner.to_string();
             cause = inner.source();
         }
-        let message = match error.is_timeout() && !error.is_connect() {
-            true => format!("decant's admin listener at {} did not answer in time: {why}", self.base),
+        let base = &self.base;
+        let unsent = reading || error.is_connect();
+        let message = match unsent {
+            // A connection that stood, and an answer that did not come: the order may have been carried out.
             false => format!(
-                "cannot reach decant's admin listener at {}: {why}; is decant running? Set --admin or DECANT_ADMIN",
-                self.base
+                "decant's admin listener at {base} did not answer: {why}; it is not known whether this was done: look before you try again"
+            ),
+            true if error.is_timeout() && !error.is_connect() => {
+                format!("decant's admin listener at {base} did not answer in time: {why}")
+            }
+            true => format!(
+                "cannot reach decant's admin listener at {base}: {why}; is decant running? Set --admin or DECANT_ADMIN"
             ),
         };
         Failure { exit: Exit::Failed, message }

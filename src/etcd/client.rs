@@ -24,9 +24,9 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use zeroize::Zeroizing;
 
-/// Until a connection stands.
+/// Until TCP's part of a connection stands. TLS comes after it, and has what is left of a request's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// One request, or the beginning of a stream.
+/// One request, the beginning of a stream, or until a connection stands.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that says nothing is asked for a sign of life this often. etcd takes more than one in 5 s for abuse.
 const PING_EVERY: Duration = Duration::from_secs(6);
@@ -92,7 +92,9 @@ impl Client {
     /// Connects, and logs in where there is a user.
     pub async fn connect(url: &str, settings: &ClientSettings) -> Result<Client, Fault> {
         let endpoint = endpoint(url, &settings.tls).map_err(|fault| Fault::Refused(told(&fault)))?;
-        let channel = endpoint.connect().await.map_err(|fault| Fault::Unanswered(told(&fault)))?;
+        // Who takes the connection and never shakes hands holds nobody up: another endpoint is to be tried.
+        let connecting = async { endpoint.connect().await.map_err(|fault| Fault::Unanswered(told(&fault))) };
+        let channel = in_time(connecting).await?;
         let mut client = Client { channel, token: None };
         if let Some((user, password)) = &settings.login {
             let password = Zeroizing::new(String::from_utf8_lossy(password.expose()).into_owned());

@@ -85,7 +85,7 @@ pub struct Shared {
     known: watch::Sender<Arc<Known>>,
     pub(super) reporter: OnceLock<Reporter>,
     /// This decant's own copy: what is left where etcd loses the record. Never enough to act upon alone.
-    copy: RecordFile,
+    pub(super) copy: RecordFile,
 }
 
 /// The record is not there, or not to be had.
@@ -194,12 +194,13 @@ impl Shared {
 
     /// Oldest first, at most [`HISTORY_LINES_MAX`] of the newest. etcd keeps them all.
     pub async fn history(&self) -> Result<Vec<Line>, HistoryFault> {
-        let known = self.known();
-        let Some(session) = &known.session else {
-            return Err(HistoryFault::Away(known.trouble.clone().unwrap_or_default()));
-        };
-        let lines = session.client.last(self.keys.history(), HISTORY_LINES_MAX).await?;
+        let lines = self.reached()?.client.last(self.keys.history(), HISTORY_LINES_MAX).await?;
         Ok(lines.iter().rev().filter_map(|line| serde_json::from_slice(&line.value).ok()).collect())
+    }
+
+    pub(super) fn reached(&self) -> Result<Session, HistoryFault> {
+        let known = self.known();
+        known.session.clone().ok_or_else(|| HistoryFault::Away(known.trouble.clone().unwrap_or_default()))
     }
 
     /// Blocks on the disk.

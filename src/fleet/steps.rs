@@ -163,11 +163,23 @@ impl Keys {
         self.happened(txn, &happened)
     }
 
+    /// Moves that the history lacks: all of them, or none where one is there.
+    pub(super) fn tell(&self, moves: &[PhaseRecord]) -> Txn {
+        moves.iter().fold(Txn::default(), |txn, made| self.told(txn, made))
+    }
+
+    /// The line of the move to this version.
+    pub(super) fn moved(&self, version: u64) -> String {
+        self.line(version, MOVED)
+    }
+
+    fn told(&self, txn: Txn, record: &PhaseRecord) -> Txn {
+        let line = self.moved(record.version);
+        txn.when(When::Absent(line.clone())).put(line, json(&Line::Moved(Box::new(record.clone()))))
+    }
+
     fn recorded(&self, txn: Txn, record: &PhaseRecord) -> Txn {
-        let line = self.line(record.version, MOVED);
-        txn.when(When::Absent(line.clone()))
-            .put(line, json(&Line::Moved(Box::new(record.clone()))))
-            .put(self.record(), json(record))
+        self.told(txn, record).put(self.record(), json(record))
     }
 
     fn happened(&self, txn: Txn, happened: &Happening) -> Txn {

@@ -61,6 +61,13 @@ pub enum NoStep {
     NotWider(Ahead),
 }
 
+impl NoStep {
+    /// What is wanted is what there is.
+    pub fn holds_already(&self) -> bool {
+        matches!(self, NoStep::AlreadyThere(_) | NoStep::AheadAlready(_) | NoStep::NoneAhead)
+    }
+}
+
 fn order() -> String {
     Phase::ALL.map(Phase::name).join(", ")
 }

@@ -1,6 +1,7 @@
 //! The operator's console in a real Chromium, over a running decant with a real Redis. Screenshots go to target/console/.
 
 pub mod browser;
+mod doubt;
 
 use crate::{
     backfill::stage::seed,
@@ -77,6 +78,7 @@ fn an_operator_sees_is_refused_moves_and_forces() {
     assert_eq!(browser.script("return document.querySelectorAll('#phases li').length"), 5);
     assert_eq!(browser.script("return document.querySelectorAll('#phases [aria-current=step]').length"), 1);
     browser.wait_text("#link", "live");
+    assert!(!browser.sees("#history-note"));
 
     // A move, with a reason that would be a script if it were ever markup.
     let evil = "<img src=x onerror=\"window.hurt=1\"><script>window.hurt=1</script>";
@@ -330,16 +332,36 @@ fn a_fleet_is_shown_decant_by_decant() {
     open(&browser, &whole);
     browser.wait_text("#members", &name);
     browser.wait_text("#members li:nth-child(2)", "follows");
-    assert_eq!(browser.script("return document.querySelectorAll('#members li .mark.ok').length"), 2);
+    // Who has only just come may not have its Redis yet.
+    browser.wait("both are well", |page| {
+        page.script("return document.querySelectorAll('#members li .mark.ok').length") == 2
+    });
     other.kill_9();
     browser.wait_text("#members", "silent since");
     browser.wait_text("#attention", &format!("decant fleet forget {name}"));
     assert_eq!(browser.script("return document.querySelectorAll('#members li .mark.bad').length"), 1);
     pictures(&browser, "silent-member");
+    let path = format!("/v1/stashes/echoseen/fleet/{name}");
+    let gone = json!({ "reason": "its machine burnt down", "by": "root" });
+    assert_eq!(whole.admin_send("DELETE", &path, &gone.to_string()).status(), 200);
+    browser.wait_text("#history li:first-child", &format!("{name} was forgotten"));
+    browser.wait_text("#history li:first-child", "root: its machine burnt down");
     etcd.kill();
     browser.wait_text("#members li:first-child", "not reached");
     browser.wait_text("#attention", "serves in the phase it has");
     assert_well(&browser, "without etcd");
+    // Who opens the page only now sees what decant knows, and that the history is in etcd.
+    browser.reload();
+    browser.wait("the page is drawn", |page| page.sees("#phases .now"));
+    assert_eq!(phase_on_page(&browser), "dual-write");
+    browser.wait_text("#history-note", "The history cannot be read now");
+    browser.wait_text("#link", "live");
+    browser.wait_text("#members li:first-child", "not reached");
+    // 503 is what was wanted; the browser notes each.
+    let away = browser.complaints();
+    assert!(!away.is_empty() && away.iter().all(|line| line.contains("/phase/") && line.contains("503")), "{away:?}");
+    assert!(browser.inaccessible().is_empty(), "{:?}", browser.inaccessible());
+    browser.screenshot("without-etcd-screen-light");
 }
 
 /// With a token the page is there for everybody, and shows nothing to who has none.

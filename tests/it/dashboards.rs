@@ -137,6 +137,20 @@ fn every_metric_that_is_asked_for_is_in_the_catalogue() {
     }
 }
 
+/// What a migration is steered by is to be seen, or is told of by an alert.
+#[test]
+fn what_is_tried_copied_compared_and_lost_is_shown() {
+    let shown: String = dashboard().into_iter().map(|query| query.expr + "\n").collect();
+    let steered_by = ["decant_backfill_", "decant_verify_", "decant_phase_ahead"];
+    for metric in
+        catalogue::METRICS.iter().filter(|metric| steered_by.iter().any(|begin| metric.name.starts_with(begin)))
+    {
+        assert!(shown.contains(metric.name), "no panel shows {}", metric.name);
+    }
+    assert!(shown.contains("ahead=\"true\""), "no panel tells keys that are ahead from the others");
+    assert!(text("prometheus/alerts.yaml").contains("decant_shard_suspect"), "no alert tells of lost writes");
+}
+
 /// Reads and writes until told to stop; keys that are there stay there.
 fn load(whole: &Whole, stop: &AtomicBool) {
     let mut n = 0;
@@ -241,6 +255,14 @@ fn migrate(prometheus: &Prometheus, whole: &Whole, kask: &mut Kask, redis: &Redi
     });
     kask.restart();
     whole.wait_drained(redis);
+    // Every key, as these are few; and half of them try the next step first.
+    whole.copy_and_compare();
+    let ahead = json!({ "share": 0.5, "reason": "a test", "force": true }).to_string();
+    let begun = whole.admin_send("PUT", "/v1/stashes/echoseen/phase/ahead", &ahead);
+    assert_eq!(begun.status(), 200, "{}", begun.text());
+    prometheus.wait_for("max(decant_phase_ahead{phase=\"redis-standby\"})", |there| there == 1.0);
+    prometheus.wait_for("sum(rate(decant_reads_total{ahead=\"true\"}[10s]))", |rate| rate > 0.0);
+    whole.wait_settled("kask-first");
 
     move_to(whole, "redis-standby");
     scraped_in("redis-standby");

@@ -288,6 +288,18 @@ async fn an_etcd_that_is_away_is_a_fault_and_no_wait() {
     }
 }
 
+/// TCP is taken by the kernel; TLS never begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_the_connection_and_says_nothing_is_a_fault_and_no_wait() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://{}", silent.local_addr().unwrap());
+        let asked = async { Client::connect(&url, &ClientSettings::default()).await?.range("/k").await };
+        let fault = tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| panic!("{url} is waited for"));
+        assert!(matches!(fault, Err(Fault::Unanswered(_))), "{fault:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_goes_on_without_one_and_says_nothing_without_two() {
     let mut servers = tokio::task::spawn_blocking(EtcdServer::cluster).await.unwrap();

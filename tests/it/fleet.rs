@@ -1,5 +1,7 @@
 //! Decants that share a record in a real etcd: who moves, who is waited for, what goes on without etcd.
 
+mod past;
+
 use crate::{
     etcd_server::EtcdServer,
     redis_server::RedisServer,
@@ -231,13 +233,19 @@ fn two_operators_at_once_one_wins_and_the_other_is_told_who() {
         (_, 200) => (first, "bob"),
         _ => panic!("nobody moved: {first:?} {second:?}"),
     };
-    // The second one may come so late that the move is over.
+    // The second one may come so late that the move is over: it is told all the same.
     assert!(lost.0 == 409 || lost.0 == 422, "{lost:?}");
-    if lost.0 == 409 {
-        let detail = lost.1["detail"].as_str().unwrap();
-        assert!(detail.contains(winner), "{detail}");
-    }
+    let names_who_and_when = |(_, refused): &(u16, Value)| {
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("by {winner}")) || detail.starts_with(winner), "{detail}");
+        let since = fleet_of.decants[0].phase()["since"].as_str().unwrap()[..10].to_owned();
+        assert!(detail.contains(&since), "{detail}: {since}");
+    };
+    names_who_and_when(&lost);
     wait_until("it has settled", || fleet_of.decants.iter().all(|decant| decant.phase()["state"] == "settled"));
+    let late = put(&fleet_of.decants[1], "dual-write", "cid", false);
+    assert_eq!((late.0, &late.1["record"]["by"]), (422, &json!(winner)), "{late:?}");
+    names_who_and_when(&late);
     assert_eq!(
         (fleet_of.decants[1].phase()["version"].clone(), fleet_of.decants[1].phase()["by"].clone()),
         (2.into(), winner.into())
@@ -269,6 +277,16 @@ fn without_etcd_every_decant_serves_on_and_nobody_moves() {
     wait_until("it is measured", || fleet_of.decants[0].metric("decant_record_confirmed", &[]) == 1.0);
     fleet_of.move_through(1, "redis-standby");
     assert_eq!(fleet_of.decants[0].got("k"), (200, "\"3\"".to_owned()));
+}
+
+/// One that takes connections and never begins TLS, named first: the other is tried.
+#[test]
+fn an_endpoint_that_says_nothing_is_not_waited_for() {
+    let (etcd, redis) = (EtcdServer::start(), RedisServer::start());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoints = format!("https://{},{}", silent.local_addr().unwrap(), etcd.url());
+    let whole = Whole::start(&Setup { tables: tables(&endpoints), ..Setup::new(&redis, "dual-write") });
+    wait_until("it is a member", || fleet(&whole)["trouble"].is_null());
 }
 
 #[test]

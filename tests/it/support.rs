@@ -3,9 +3,13 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -236,4 +240,38 @@ pub fn run_decant<'a>(args: impl IntoIterator<Item = &'a str>) -> (i32, String, 
 
 pub fn utf8(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// A way to `to` on which the answer to a move gets lost, and the connection with it; its URL.
+pub fn swallows_answers_to_moves(to: SocketAddr) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
+            let asked = Arc::new(AtomicBool::new(false));
+            let answered = asked.clone();
+            let (client_too, server_too) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let notes = move |bytes: &[u8]| {
+                asked.fetch_or(bytes.starts_with(b"PUT "), Ordering::SeqCst);
+                true
+            };
+            pass(client, server, notes);
+            pass(server_too, client_too, move |_| !answered.load(Ordering::SeqCst));
+        }
+    });
+    url
+}
+
+/// Hands bytes on until one side ends, or they are not to go on; then both sides end.
+fn pass(mut from: TcpStream, mut to: TcpStream, goes_on: impl Fn(&[u8]) -> bool + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if !goes_on(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    });
 }

@@ -15,7 +15,7 @@ const CHART_EVERY_MS = 10000;
 /** While a move is under way it is looked at this often. */
 const MOVING_EVERY_MS = 300;
 
-const state = { status: null, heard: 0, traffic: null, trafficAt: 0, trafficOf: null, moves: [], movesOf: '', allMoves: false, awaited: null };
+const state = { status: null, heard: 0, traffic: null, trafficAt: 0, trafficOf: null, past: null, pastOf: '', pastFault: '', allPast: false, awaited: null };
 const lever = new Switch((move) => {
   state.awaited = move;
   poll();
@@ -53,11 +53,28 @@ async function details(stash) {
     state.traffic = await api.get(api.of(stash.name, '/traffic'), POLL_PATIENCE_MS);
     [state.trafficOf, state.trafficAt] = [stash.name, now];
   }
-  const movesOf = `${stash.name} ${stash.version} ${stash.state}`;
-  if (stash.phase && state.movesOf !== movesOf) {
-    state.moves = (await api.get(api.of(stash.name, '/phase/history'), POLL_PATIENCE_MS)).history;
-    state.movesOf = movesOf;
+}
+
+/** Fetched after the rest is drawn: where it is kept may be away though decant serves. What was read before stays. */
+async function past(stash) {
+  // A member that was forgotten is told of in it, too.
+  const of = JSON.stringify([stash.name, stash.version, stash.state, stash.fleet?.members.map((member) => member.name)]);
+  if (!stash.phase || state.pastOf === of) return;
+  try {
+    state.past = await api.get(api.of(stash.name, '/phase/history'), POLL_PATIENCE_MS);
+    [state.pastOf, state.pastFault] = [of, ''];
+  } catch (fault) {
+    if (fault instanceof api.Refusal && fault.status === 401) throw fault;
+    state.pastFault = fault.message;
   }
+  drawPast();
+}
+
+function drawPast() {
+  // Of another stash than is looked at it says nothing.
+  if (state.past && state.past.stash !== chosen()?.name) [state.past, state.pastOf, state.pastFault] = [null, '', ''];
+  history(state.past, state.pastFault, state.allPast);
+  refreshTimes(ago, Date.now());
 }
 
 function announce(stash, troubled) {
@@ -81,9 +98,8 @@ function render() {
   const troubled = show(state.status, stash);
   announce(stash, troubled);
   lever.show(stash, troubled);
-  history(state.moves, state.allMoves);
   drawTraffic();
-  refreshTimes(ago, Date.now());
+  drawPast();
 }
 
 function link(level, text) {
@@ -138,6 +154,7 @@ async function poll() {
     render();
     state.heard = Date.now();
     found();
+    if (stash) await past(stash);
   } catch (fault) {
     lost(fault);
   }
@@ -150,8 +167,8 @@ document.addEventListener('visibilitychange', poll);
 addEventListener('hashchange', poll);
 addEventListener('resize', drawTraffic);
 byId('history-all').addEventListener('click', () => {
-  state.allMoves = true;
-  history(state.moves, true);
+  state.allPast = true;
+  drawPast();
 });
 byId('login-form').addEventListener('submit', (event) => {
   event.preventDefault();

@@ -192,24 +192,37 @@ export function show(status, stash) {
   return attention(stash);
 }
 
-/** How many moves are shown before somebody asks for all. */
+/** How many entries are shown before somebody asks for all. */
 const SHOWN = 12;
 
-export function history(moves, all) {
-  const newest = moves.toReversed();
+function moved(move) {
+  const overridden = (move.guards ?? []).filter((guard) => !guard.ok);
+  const forced = move.forced ? [' ', el('span', { class: 'tag warn' }, 'forced')] : [];
+  const over = overridden.length ? [el('span', { class: 'more' }, ...spelled(`overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`))] : [];
+  const back = move.from === move.phase ? 'no key ahead any more' : '';
+  const keys = move.ahead ? `${move.ahead.text} in ${move.ahead.phase}` : back;
+  const some = keys ? [' ', el('span', { class: 'tag' }, keys)] : [];
+  return el('li', {}, el('span', { class: 'phase-name' }, move.phase), ...some, ...forced, ' ', time(move.since_unix_ms), el('span', { class: 'more' }, `${move.by}: `, el('q', {}, move.reason)), ...over);
+}
+
+/** What became of the decant that an event is about. */
+const EVENTS = { 'taken-over': 'was silent, and its move was taken over', forgotten: 'was forgotten', restored: 'has restored the record' };
+
+function happened(event) {
+  return el('li', {}, el('span', { class: 'phase-name' }, event.member), ` ${EVENTS[event.what] ?? event.what} `, time(event.at_unix_ms), el('span', { class: 'more' }, `${event.by}: `, el('q', {}, event.reason)));
+}
+
+/** Moves, and what happened beside them, the newest first: each event after the move of its version. `fault`: why it can't be read now. */
+export function history(past, fault, all) {
+  const moves = (past?.history ?? []).map((move) => ({ of: move, version: move.version, at: 0, line: moved }));
+  const events = (past?.events ?? []).map((event) => ({ of: event, version: event.version, at: event.at_unix_ms, line: happened }));
+  const newest = [...moves, ...events].toSorted((a, b) => b.version - a.version || b.at - a.at);
   const shown = all ? newest : newest.slice(0, SHOWN);
-  draw(byId('history'), shown, () =>
-    shown.map((move) => {
-      const overridden = (move.guards ?? []).filter((guard) => !guard.ok);
-      const forced = move.forced ? [' ', el('span', { class: 'tag warn' }, 'forced')] : [];
-      const over = overridden.length ? [el('span', { class: 'more' }, ...spelled(`overridden: ${overridden.map((guard) => `${guard.name} (${guard.figure})`).join('; ')}`))] : [];
-      const back = move.from === move.phase ? 'no key ahead any more' : '';
-      const keys = move.ahead ? `${move.ahead.text} in ${move.ahead.phase}` : back;
-      const some = keys ? [' ', el('span', { class: 'tag' }, keys)] : [];
-      return el('li', {}, el('span', { class: 'phase-name' }, move.phase), ...some, ...forced, ' ', time(move.since_unix_ms), el('span', { class: 'more' }, `${move.by}: `, el('q', {}, move.reason)), ...over);
-    }),
-  );
+  draw(byId('history'), shown.map(({ of }) => of), () => shown.map(({ of, line }) => line(of)));
   const button = byId('history-all');
   button.hidden = all || newest.length <= SHOWN;
-  say(button, `All ${newest.length} moves`);
+  say(button, `All ${newest.length} entries`);
+  const note = byId('history-note');
+  note.hidden = !fault;
+  say(note, fault ? `The history cannot be read now${past ? ', and may be longer than this' : ''}: ${fault}` : '');
 }

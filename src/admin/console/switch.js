@@ -19,7 +19,7 @@ const RULES = {
 };
 
 export class Switch {
-  /** `moved` is called once a move has begun, with what it is called and the version of the record that it made. */
+  /** `moved` is called once a move has begun, with what it is called and the version of the record that it made; with null once it may have. */
   constructor(moved) {
     this.moved = moved;
     this.stash = null;
@@ -242,7 +242,8 @@ export class Switch {
       this.choice('all');
       this.moved({ told, stash: stash.name, version: record.version });
     } catch (fault) {
-      this.refused(fault);
+      if (fault instanceof api.Refusal && fault.undone) this.refused(fault);
+      else this.doubtful(fault);
     } finally {
       this.lock(false);
     }
@@ -256,6 +257,12 @@ export class Switch {
     }
     const why = guards ? `${guards.filter((one) => !one.ok).map((one) => one.name).join(', ')}: see above.` : fault.message;
     this.say(`Refused, nothing was done. ${why}`, 'bad');
+  }
+
+  /** No answer, or none of decant's: what it did is shown by what it tells next. */
+  doubtful(fault) {
+    this.say(`It is not known whether the move has begun: look at the phase above. ${fault.message}`, 'bad');
+    this.moved(null);
   }
 
   lock(busy) {

@@ -104,7 +104,11 @@ impl Mover {
         if !record.is_settled() {
             return Err(MoveFault::UnderWay(Box::new(record.clone())));
         }
-        if step_of(record, request)?.to.uses_redis() && self.stash.site.world.outbox.is_none() {
+        let step = step_of(record, request).map_err(|why| match why.holds_already() {
+            true => MoveFault::There { why, now: Box::new(record.clone()) },
+            false => MoveFault::NoStep(why),
+        })?;
+        if step.to.uses_redis() && self.stash.site.world.outbox.is_none() {
             return Err(MoveFault::NoRedis);
         }
         if request.reason.trim().is_empty() && !request.dry_run {

@@ -12,7 +12,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
@@ -23,6 +26,8 @@ pub(super) struct Joined {
     pub shared: Arc<Shared>,
     /// A `std` mutex: held to look and replace.
     promised: Mutex<Option<Given>>,
+    /// Since etcd was last reached, its history has what this decant's own disk tells of.
+    told: AtomicBool,
 }
 
 /// A promise that stands: nothing is written alone under `version` until the proposal is gone.
@@ -34,7 +39,7 @@ struct Given {
 
 impl Joined {
     pub fn new(shared: Arc<Shared>) -> Joined {
-        Joined { shared, promised: Mutex::default() }
+        Joined { shared, promised: Mutex::default(), told: AtomicBool::new(false) }
     }
 
     fn promised(&self) -> MutexGuard<'_, Option<Given>> {
@@ -133,6 +138,7 @@ impl Mover {
 
     async fn follow(&self, joined: &Joined, known: &Known) -> Result<(), String> {
         if !known.is_confirmed() {
+            joined.told.store(false, Ordering::Relaxed);
             return self.cut_off(known).await;
         }
         let key = joined.shared.keys.record();
@@ -158,6 +164,12 @@ impl Mover {
         let own = Own { member: &self.member, believes: record.is.version, over, proposes };
         for duty in known.view.duties(&own) {
             self.perform(joined, known, record, duty).await?;
+        }
+        // Whoever restored the record may not be who made the moves.
+        if !joined.told.swap(true, Ordering::Relaxed)
+            && let Err(fault) = self.tell_past(joined, None).await
+        {
+            tracing::warn!(stash = self.stash.name, fault, "the history in etcd may lack moves that this decant made");
         }
         if !self.stash.redis_is_in_use() {
             self.stash.close_shards();
@@ -254,10 +266,22 @@ impl Mover {
                     (&self.member, "etcd holds no record as new as the fence on the shards"),
                     unix_ms(),
                 );
+                // What a guard looks for in the history must be there before anybody can move.
+                self.tell_past(joined, Some(&record)).await?;
                 keys.restore(stands, &record, &happened)
             }
         };
         shared.commit(|_| txn).await.map(drop).map_err(|fault| fault.to_string())
+    }
+
+    /// The history survives the record: moves of before it was shared, and the `last` one, unless that is only what a fence said.
+    async fn tell_past(&self, joined: &Joined, last: Option<&PhaseRecord>) -> Result<(), String> {
+        let last = last.filter(|last| last.reason != LEARNED).map(|last| PhaseRecord { driver: None, ..last.clone() });
+        let told = joined.shared.tell_past(last.as_ref()).await.map_err(|fault| fault.to_string())?;
+        if told > 0 {
+            tracing::info!(stash = self.stash.name, moves = told, "etcd is told of moves that its history lacked");
+        }
+        Ok(())
     }
 
     /// This decant's own copy, where the fence says that it is the newest; else what the fence alone says, and the worst of what it does not.

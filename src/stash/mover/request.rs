@@ -36,7 +36,7 @@ pub struct Moved {
     pub dry_run: bool,
 }
 
-/// Why a move did not begin. Nothing has changed.
+/// Why a move did not begin. Nothing has changed, but for [`MoveFault::Unknown`].
 #[derive(Debug, thiserror::Error)]
 pub enum MoveFault {
     #[error("decant is starting: the phase in force is not confirmed yet; try again")]
@@ -51,6 +51,9 @@ pub enum MoveFault {
     UnderWay(Box<PhaseRecord>),
     #[error(transparent)]
     NoStep(#[from] NoStep),
+    /// It holds already: perhaps somebody else was first.
+    #[error("{why}, since the move by {} at {} (version {})", .now.by, rfc3339(.now.since_unix_ms), .now.version)]
+    There { why: NoStep, now: Box<PhaseRecord> },
     #[error("refused: {}", failing(.guards))]
     Guarded { record: Box<PhaseRecord>, guards: Vec<Guard> },
     #[error("{0} writes to Kask alone are still under way; try again")]

@@ -1,7 +1,11 @@
 //! The commands against a running admin listener, and `check` against tiers.
 
 use super::stage::{Decant, Options, Request as _, Stage};
-use crate::redis_server::RedisServer;
+use crate::{
+    redis_server::RedisServer,
+    support::swallows_answers_to_moves,
+    whole::{Setup, Whole},
+};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 use std::{
@@ -275,4 +279,17 @@ async fn check_tries_kask() {
     })
     .await
     .unwrap();
+}
+
+#[test]
+fn a_move_whose_answer_is_lost_is_not_told_as_one_that_was_not_made() {
+    let redis = RedisServer::start();
+    let whole = Whole::start(&Setup::new(&redis, "redis-only"));
+    let url = swallows_answers_to_moves(whole.admin);
+    let (code, _, err) = decant(&url, &[], &["phase", "set", "dual-write", "--reason", "r"]);
+    assert!(code == 2 && err.contains("it is not known whether this was done"), "{err}");
+    whole.wait_settled("dual-write");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, _, err) = decant(&format!("http://{nobody}"), &[], &["phase", "show"]);
+    assert!(code == 2 && err.contains("cannot reach") && !err.contains("not known"), "{err}");
 }
