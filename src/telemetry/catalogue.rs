@@ -171,7 +171,10 @@ pub const METRICS: &[Metric] = &[
         STASH,
         "What the brake holds the backfill to; 0: it does not brake.",
     ),
-    gauge("decant_backfill_left_seconds", STASH, "About how long the backfill has to go; 0: nobody can tell yet."),
+    Metric {
+        unit: Unit::Seconds,
+        ..gauge("decant_backfill_left_seconds", STASH, "About how long the backfill has to go; 0: nobody can tell yet.")
+    },
     counter("decant_verify_keys_total", &["stash", "result"], "Keys that verify has compared."),
     gauge(
         "decant_verify_progress_ratio",
