@@ -52,11 +52,11 @@ fn wait_told(decant: &Whole) {
 }
 
 fn assert_remembered(decant: &Whole) {
-    // The history is told of before the record is there again.
+    // The history is told of before the record is there again, and that before the move has settled once more.
     let (mut status, mut refused) = (503, Value::Null);
     wait_until("a move can be weighed", || {
         (status, refused) = dry_run(decant, "kask-first");
-        status != 503
+        refused["guards"].is_array()
     });
     let guards = refused["guards"].as_array().unwrap_or_else(|| panic!("{status} {refused}"));
     let failed = guards.iter().find(|guard| guard["name"] == "kask_not_stale" && guard["ok"] == false);
