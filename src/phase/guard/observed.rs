@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Addresses that a figure names; of the others it gives the number.
 const NAMED_MAX: usize = 5;
+/// What clients met is counted over so long.
+const HOUR_MS: u64 = 3_600_000;
 
 /// What clients of one decant met, or those of all of a fleet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +66,7 @@ pub struct Observed {
 pub(super) fn guards(record: &PhaseRecord, to: Phase, now_unix_ms: u64, seen: &Observed) -> Vec<Guard> {
     let mut list = match (record.phase, to) {
         (Phase::DualWrite, Phase::KaskFirst) => vec![shadow_agrees(seen)],
-        (Phase::KaskFirst, Phase::RedisStandby) => vec![rehearsal(seen)],
+        (Phase::KaskFirst, Phase::RedisStandby) => vec![rehearsal(record, now_unix_ms, seen)],
         (Phase::RedisStandby, Phase::KaskOnly) => vec![soaked(record, now_unix_ms, seen), kask_errors(seen)],
         _ => Vec::new(),
     };
@@ -96,20 +98,34 @@ fn shadow_agrees(seen: &Observed) -> Guard {
     }
 }
 
-/// What the next phase would have made of the reads of this one.
-fn rehearsal(seen: &Observed) -> Guard {
+/// What the next phase would have made of the reads of this one. Before it a read that found nothing in Kask was no fall-back, nor was any
+/// looked for: time that passed then shows nothing.
+fn rehearsal(record: &PhaseRecord, now_unix_ms: u64, seen: &Observed) -> Guard {
+    let held_ms = now_unix_ms.saturating_sub(record.since_unix_ms);
+    let without_ms = seen.met.without_fallback_ms.min(held_ms);
+    let since = match held_ms {
+        // Those of the phase before are counted with them, and were no rehearsal.
+        0..HOUR_MS => format!(" (not all of them in {})", record.phase),
+        HOUR_MS.. => String::new(),
+    };
+    let told = match (seen.met.reads, seen.met.fallbacks) {
+        (0, _) => "no client has read anything in the last hour, which shows nothing".to_owned(),
+        (reads, fallbacks) => {
+            format!("{fallbacks} of {reads} reads of the last hour{since} fell back on Redis: misses of the next phase")
+        }
+    };
     Guard {
         name: "rehearsal",
-        ok: seen.met.without_fallback_ms >= seen.soak_ms,
+        ok: without_ms >= seen.soak_ms,
         figure: format!(
-            "{} of {} reads of the last hour would have been misses; none has fallen back on Redis for {}",
-            seen.met.fallbacks,
-            seen.met.reads,
-            lasting(seen.met.without_fallback_ms)
+            "{told}; {} has held for {}, the last {} of it without such a read",
+            record.phase,
+            lasting(held_ms),
+            lasting(without_ms)
         ),
         needs: format!(
-            "no read falls back on Redis for {} (guards.soak_s), as seen by each decant since its start: in redis-standby Redis is not \
-             asked. Copy what is left with decant backfill, and wait",
+            "{} without a read that falls back on Redis (guards.soak_s), as seen by each decant since its start and since kask-first \
+             began: in redis-standby Redis is not asked. Copy what is left with decant backfill, and wait",
             lasting(seen.soak_ms)
         ),
     }
@@ -191,7 +207,7 @@ mod tests {
     use super::*;
     use crate::phase::record::sample;
 
-    const HOUR: u64 = 3_600_000;
+    const HOUR: u64 = HOUR_MS;
 
     fn fine() -> Observed {
         Observed {
@@ -262,7 +278,8 @@ mod tests {
         let told = "of 1000 reads of the last hour that were compared, Kask had another value for 2 (0.20 %), and none for 900, which would \
                     have fallen back on Redis";
         one(shadow, in_time, met(|met| met.mismatched = 2), "shadow_agrees", told);
-        let told = "3 of 1000 reads of the last hour would have been misses; none has fallen back on Redis for 59m 59s";
+        let told = "3 of 1000 reads of the last hour fell back on Redis: misses of the next phase; kask-first has held for 1h, the last \
+                    59m 59s of it without such a read";
         let seen = met(|met| (met.fallbacks, met.without_fallback_ms) = (3, HOUR - 1));
         one(standby, in_time, seen, "rehearsal", told);
         one(only, in_time - 1, fine(), "soaked", "redis-standby has held for 59m 59s");
@@ -275,5 +292,22 @@ mod tests {
             let unseen = Observed { strangers_unseen: vec!["main: NOPERM".into()], ..fine() };
             one(step, in_time, unseen, "nobody_else_writes", "main: NOPERM");
         }
+    }
+
+    /// A decant that has been up for two days has met no fall-back in them: in dual-write there is none.
+    #[test]
+    fn time_before_kask_first_is_no_rehearsal() {
+        let seen = met(|met| (met.fallbacks, met.without_fallback_ms) = (0, 48 * HOUR));
+        let step = (Phase::KaskFirst, Phase::RedisStandby);
+        let told = "0 of 1000 reads of the last hour (not all of them in kask-first) fell back on Redis: misses of the next phase; \
+                    kask-first has held for 59m 59s, the last 59m 59s of it without such a read";
+        assert_eq!(failing(step.0, step.1, HOUR, &seen), [("rehearsal", told.to_owned())]);
+        assert_eq!(failing(step.0, step.1, HOUR + 1, &seen), []);
+        let unread = met(|met| (met.reads, met.fallbacks, met.without_fallback_ms) = (0, 0, 1_000));
+        let told = failing(step.0, step.1, HOUR + 1, &unread);
+        assert!(
+            told[0].1.starts_with("no client has read anything in the last hour, which shows nothing; "),
+            "{told:?}"
+        );
     }
 }

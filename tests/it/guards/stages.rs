@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
     case("mirror_is_clean", "kask-first", back_in_redis_standby, "writes have gone past Redis"),
     case("redis_missed_nothing", "redis-standby", in_kask_only, "it lacks 1 that were acknowledged"),
     case("shadow_agrees", "kask-first", differing_in_shadow, "Kask had another value for "),
-    case("rehearsal", "redis-standby", fallen_back_a_moment_ago, " reads of the last hour would have been misses"),
+    case("rehearsal", "redis-standby", fallen_back_a_moment_ago, "fell back on Redis: misses of the next phase"),
     case("soaked", "kask-only", in_redis_standby_for_a_moment, "redis-standby has held for "),
     case("kask_errors", "kask-only", with_a_kask_that_failed, " requests to Kask failed in the last hour ("),
     case("nobody_else_writes", "dual-write", beside_another_writer, " (set, "),
