@@ -14,6 +14,9 @@ pub use fitness::Fitness;
 pub use observed::{Met, Observed};
 use serde::Serialize;
 
+/// Its verdict stays with a record, as what it found is not seen any more once Kask is written.
+pub const KASK_NOT_STALE: &str = "kask_not_stale";
+
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Guard {
@@ -172,7 +175,7 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
         }
     };
     Guard {
-        name: "kask_not_stale",
+        name: KASK_NOT_STALE,
         ok,
         figure,
         needs: "a sample of Redis's keys is absent in Kask; and where writes have gone past Kask, it was emptied at least a lease after that \

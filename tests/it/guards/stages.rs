@@ -30,6 +30,7 @@ pub const CASES: &[Case] = &[
     case("kask_takes_writes", "dual-write", with_a_kask_that_takes_no_writes, "a probe was not written: "),
     case("no_backlog", "kask-first", with_a_backlog, "1001 writes are open in the outbox"),
     case("kask_not_stale", "dual-write", back_in_redis_only, "nobody says so"),
+    case("kask_was_not_stale", "kask-first", forced_out_of_redis_only, "although Kask may have held older values"),
     case("backfill_finished", "redis-standby", backfilled_before_kask_went_stale, "writes have gone past Kask since"),
     case("verified", "redis-standby", copied_and_not_compared, "no run of verify over every key has ended"),
     case("still_in_kask", "redis-standby", with_a_kask_that_was_emptied, "0 of 1 sampled keys are in Kask"),
@@ -180,6 +181,12 @@ fn with_a_redis_that_evicted() -> Stage {
 fn back_in_redis_only() -> Stage {
     let stage = Stage::new("dual-write", "");
     stage.decant.move_to("redis-only");
+    stage
+}
+
+fn forced_out_of_redis_only() -> Stage {
+    let stage = back_in_redis_only();
+    stage.force("dual-write");
     stage
 }
 
