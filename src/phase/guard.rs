@@ -39,6 +39,8 @@ pub struct Figures {
     /// Keys of Redis that were sampled, and how many of them Kask holds.
     pub sampled: u64,
     pub in_kask: u64,
+    /// Fewer keys besides, for which a tier did not answer.
+    pub unasked: u64,
     /// Why no sample could be taken, though the step needs one.
     pub sample_fails: Option<String>,
     /// Shards that came back without acknowledged writes, or that are not known well enough to tell, each with the reason.
@@ -188,7 +190,14 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
 fn sampled(figures: &Figures) -> String {
     match &figures.sample_fails {
         Some(why) => format!("the sample could not be taken: {why}"),
-        None => format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled),
+        None => {
+            let unasked = match figures.unasked {
+                0 => String::new(),
+                unasked => format!(" ({unasked} more were not answered for)"),
+            };
+            let told = format!("{} of {} sampled keys are in Kask{unasked}", figures.in_kask, figures.sampled);
+            if figures.sampled == 0 { format!("{told}: Redis gave none that can be looked for") } else { told }
+        }
     }
 }
 

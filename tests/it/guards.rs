@@ -9,7 +9,7 @@ use crate::{
     whole::{Setup, Whole, wait_until},
 };
 use serde_json::{Value, json};
-use stages::{CASES, Case, Stage, beside_another_writer};
+use stages::{CASES, Case, Stage, beside_another_writer, with_a_kask_that_fails_for_keys};
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -181,6 +181,17 @@ fn a_redis_that_does_not_tell_its_clients_is_not_passed() {
     let failed = failing(&told);
     let fits = failed.len() == 1 && failed[0].0 == "nobody_else_writes" && failed[0].1.contains("NOPERM");
     assert!(status == 409 && fits, "{told:#}");
+}
+
+/// Not to have been answered is not to have found nothing.
+#[test]
+fn a_kask_that_answers_for_no_key_of_redis_is_not_taken_for_empty() {
+    let stage = with_a_kask_that_fails_for_keys();
+    let (status, told) = stage.decant.ask_move("dual-write", json!({}));
+    let told_so = |(name, figure): &(String, String)| {
+        name == "kask_not_stale" && figure.contains("of 1 keys, 1 were not answered for: Kask: ")
+    };
+    assert!(status == 409 && failing(&told).iter().any(told_so), "{told:#}");
 }
 
 /// Going back from kask-only says for how long, and how much.

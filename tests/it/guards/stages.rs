@@ -108,16 +108,34 @@ fn with_kask_away() -> Stage {
 
 /// Kask has nothing, and refuses every write for good.
 fn with_a_kask_that_refuses(phase: &'static str) -> Stage {
-    let answer = |status: &str, problem: &str| {
+    with_a_kask_that_answers(phase, |head| match head.starts_with("GET ") {
+        true => ("404 Not Found", "not_found"),
+        false => ("400 Bad Request", "bad_request"),
+    })
+}
+
+/// A probe is answered, and no key of Redis.
+pub fn with_a_kask_that_fails_for_keys() -> Stage {
+    let stage = with_a_kask_that_answers("redis-only", |head| match head.contains("/decant-probe-") {
+        true => ("404 Not Found", "not_found"),
+        false => ("500 Internal Server Error", "internal_server_error"),
+    });
+    redis_set(&stage.redis, "k", "i:1;");
+    stage
+}
+
+/// A status and a problem of Kask's, by the head of a request.
+fn with_a_kask_that_answers(
+    phase: &'static str,
+    answer: impl Fn(&str) -> (&'static str, &'static str) + Send + Sync + 'static,
+) -> Stage {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let kask = runtime.block_on(Liar::start_by(move |_, asked| {
+        let (status, problem) = answer(&asked.head);
         let body = format!(r#"{{"type":"https://www.mediawiki.org/wiki/Kask/errors/{problem}"}}"#);
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
         Act::Say((head + &body).into_bytes())
-    };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let kask = runtime.block_on(Liar::start_by(move |_, asked| match asked.head.starts_with("GET ") {
-        true => answer("404 Not Found", "not_found"),
-        false => answer("400 Bad Request", "bad_request"),
     }));
     let redis = RedisServer::start();
     let setup = Setup {
