@@ -183,6 +183,21 @@ fn a_redis_that_does_not_tell_its_clients_is_not_passed() {
     assert!(status == 409 && fits, "{told:#}");
 }
 
+#[test]
+fn a_redis_that_does_not_tell_what_it_is_is_not_passed() {
+    let stage = Stage::new("redis-only", "");
+    let acl = |right: &str| {
+        redis::cmd("ACL").arg("SETUSER").arg("default").arg(right).exec(&mut stage.redis.client()).unwrap();
+    };
+    acl("-info");
+    let (status, told) = stage.decant.ask_move("dual-write", json!({}));
+    let told_so =
+        |(name, figure): &(String, String)| name == "redis_fit" && figure.contains("allow decant's user INFO");
+    assert!(status == 409 && failing(&told).iter().any(told_so), "{told:#}");
+    acl("+info");
+    assert_eq!(stage.decant.ask_move("dual-write", json!({ "dry_run": true })).0, 200);
+}
+
 /// Not to have been answered is not to have found nothing.
 #[test]
 fn a_kask_that_answers_for_no_key_of_redis_is_not_taken_for_empty() {

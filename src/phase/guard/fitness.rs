@@ -35,8 +35,8 @@ fn redis_is_fit(fitness: &Fitness) -> Guard {
         name: "redis_fit",
         ok: fitness.unfit.is_empty(),
         figure: if fitness.unfit.is_empty() { fitness.facts.join("; ") } else { fitness.unfit.join("; ") },
-        needs: "every shard is a primary of Redis 5 or newer that evicts nothing without a TTL and can save: the fence and the records of \
-                what still has to be copied are kept there (decant check tells more)"
+        needs: "every shard is a primary of Redis 5 or newer that evicts nothing without a TTL and can save, and tells so by INFO: the fence and \
+                the records of what still has to be copied are kept there (decant check tells more)"
             .into(),
     }
 }

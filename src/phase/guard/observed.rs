@@ -81,7 +81,7 @@ fn shadow_agrees(seen: &Observed) -> Guard {
         name: "shadow_agrees",
         ok: within(seen.met.mismatched, seen.met.compared, seen.shadow_mismatch_max),
         figure: match seen.met.compared {
-            0 => "no read of the last hour was compared with Kask".into(),
+            0 => "no read of the last hour was compared with Kask, so this shows nothing (shadow_share says how many are)".into(),
             compared => format!(
                 "of {compared} reads of the last hour that were compared, Kask had another value for {} ({}), and none for {}, which \
                  would have fallen back on Redis",
@@ -149,7 +149,7 @@ fn kask_errors(seen: &Observed) -> Guard {
         name: "kask_errors",
         ok: within(seen.met.kask_errors, seen.met.kask_requests, seen.kask_errors_max),
         figure: match seen.met.kask_requests {
-            0 => "no request went to Kask in the last hour".into(),
+            0 => "no request went to Kask in the last hour, so this shows nothing".into(),
             requests => format!(
                 "{} of {requests} requests to Kask failed in the last hour ({})",
                 seen.met.kask_errors,
@@ -292,6 +292,16 @@ mod tests {
             let unseen = Observed { strangers_unseen: vec!["main: NOPERM".into()], ..fine() };
             one(step, in_time, unseen, "nobody_else_writes", "main: NOPERM");
         }
+    }
+
+    /// A stash that nobody uses may move, and is not told that all was seen to be well.
+    #[test]
+    fn where_no_client_has_shown_anything_the_figures_say_so() {
+        let steps = [(Phase::DualWrite, Phase::KaskFirst), (Phase::RedisStandby, Phase::KaskOnly)];
+        let told = steps.map(|(from, to)| guards(&sample(from, 1), to, 2, &Observed::default()));
+        let idle = told.iter().flatten().filter(|guard| ["shadow_agrees", "kask_errors"].contains(&guard.name));
+        let figures: Vec<_> = idle.map(|guard| (guard.ok, guard.figure.contains("so this shows nothing"))).collect();
+        assert_eq!(figures, [(true, true); 2]);
     }
 
     /// A decant that has been up for two days has met no fall-back in them: in dual-write there is none.

@@ -56,8 +56,8 @@ impl Mover {
         }
         match (step.from, step.to) {
             (Phase::RedisOnly, Phase::DualWrite) => {
-                figures.fitness =
-                    self.stash.fitness(figures.shards_away.is_empty() && figures.kask_fails.is_none()).await;
+                let write = figures.shards_away.is_empty() && figures.kask_fails.is_none();
+                figures.fitness = self.stash.fitness(&figures.shards_away, write).await;
                 self.sample(step.from, STALE_SAMPLE_KEYS, &mut figures).await;
             }
             (Phase::DualWrite, Phase::KaskFirst) => {
