@@ -9,7 +9,7 @@ use crate::{
     whole::{Setup, Whole, wait_until},
 };
 use serde_json::{Value, json};
-use stages::{CASES, Case, Stage, beside_another_writer, with_a_kask_that_fails_for_keys};
+use stages::{CASES, Case, Stage, beside_a_reader, beside_another_writer, with_a_kask_that_fails_for_keys};
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -170,6 +170,20 @@ fn a_writer_that_has_gone_and_a_reader_do_not_count() {
     wait_until("the writer's connection has ended", || {
         stage.decant.ask_move("dual-write", json!({ "dry_run": true })).0 == 200
     });
+}
+
+/// An exporter of metrics, an operator and a connection of a pool are no reason to keep Redis.
+#[test]
+fn who_only_asks_how_redis_fares_does_not_read() {
+    let mut stage = beside_a_reader();
+    let may = |stage: &Stage| stage.decant.ask_move("kask-only", json!({ "dry_run": true })).0 == 200;
+    assert!(!may(&stage));
+    let mut exporter = stage.redis.client();
+    for command in ["PING", "INFO", "DBSIZE"] {
+        let _: redis::Value = redis::cmd(command).query(&mut exporter).unwrap();
+    }
+    stage.held = vec![exporter, stage.redis.client()];
+    wait_until("the reader's connection has ended", || may(&stage));
 }
 
 /// Not to be allowed to look is not to have seen that nobody writes.

@@ -58,6 +58,8 @@ pub struct Observed {
     pub met: Met,
     /// Clients that are no decants and whose last command wrote, over all shards.
     pub strangers: Vec<String>,
+    /// The same of those whose last command was another one that clients give.
+    pub readers: Vec<String>,
     /// Shards that do not tell their clients, each with the reason.
     pub strangers_unseen: Vec<String>,
 }
@@ -72,6 +74,9 @@ pub(super) fn guards(record: &PhaseRecord, to: Phase, now_unix_ms: u64, seen: &O
     };
     if to > record.phase {
         list.push(nobody_else_writes(seen));
+    }
+    if to == Phase::KaskOnly {
+        list.push(nobody_else_reads(seen));
     }
     list
 }
@@ -164,24 +169,39 @@ fn kask_errors(seen: &Observed) -> Guard {
 }
 
 fn nobody_else_writes(seen: &Observed) -> Guard {
-    let (named, unseen) = (&seen.strangers, &seen.strangers_unseen);
     Guard {
         name: "nobody_else_writes",
-        ok: named.is_empty() && unseen.is_empty(),
-        figure: match (named.len(), unseen.as_slice()) {
-            (0, []) => "no client but decants wrote last".into(),
-            (0, unseen) => unseen.join("; "),
-            (count, _) => {
-                let more = match count.saturating_sub(NAMED_MAX) {
-                    0 => String::new(),
-                    more => format!(", and {more} more"),
-                };
-                format!("{}{more}", named[..count.min(NAMED_MAX)].join(", "))
-            }
-        },
+        ok: seen.strangers.is_empty() && seen.strangers_unseen.is_empty(),
+        figure: told_of(&seen.strangers, &seen.strangers_unseen, "no client but decants wrote last"),
         needs: "no other client writes to Redis: decant does not see such a write, and Kask never gets it. Send every writer through \
                 decant, and end its connections; decant's own user must be allowed CLIENT LIST"
             .into(),
+    }
+}
+
+fn nobody_else_reads(seen: &Observed) -> Guard {
+    Guard {
+        name: "nobody_else_reads",
+        ok: seen.readers.is_empty() && seen.strangers_unseen.is_empty(),
+        figure: told_of(&seen.readers, &seen.strangers_unseen, "no client but decants read last"),
+        needs: "no other client reads from Redis, which gets no write any more and is to go. Send every reader through decant, and end its \
+                connections; who only asks how Redis fares (INFO, PING, CONFIG) may stay. decant's own user must be allowed CLIENT LIST"
+            .into(),
+    }
+}
+
+/// Who was seen, or which shards do not tell; else that there is `none`.
+fn told_of(named: &[String], unseen: &[String], none: &str) -> String {
+    match (named.len(), unseen) {
+        (0, []) => none.to_owned(),
+        (0, unseen) => unseen.join("; "),
+        (count, _) => {
+            let more = match count.saturating_sub(NAMED_MAX) {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            format!("{}{more}", named[..count.min(NAMED_MAX)].join(", "))
+        }
     }
 }
 
@@ -290,8 +310,19 @@ mod tests {
             let told = "c1, c2, c3, c4, c5, and 2 more";
             one(step, in_time, Observed { strangers, ..fine() }, "nobody_else_writes", told);
             let unseen = Observed { strangers_unseen: vec!["main: NOPERM".into()], ..fine() };
-            one(step, in_time, unseen, "nobody_else_writes", "main: NOPERM");
+            let told = failing(step.0, step.1, in_time, &unseen);
+            assert!(told.iter().all(|(_, figure)| figure == "main: NOPERM"), "{told:?}");
+            let names: Vec<_> = told.iter().map(|(name, _)| *name).collect();
+            let expected = ["nobody_else_writes", "nobody_else_reads"];
+            assert_eq!(names, expected[..if step == only { 2 } else { 1 }]);
         }
+        let readers = vec!["10.0.0.1:5 (get, 3 s ago)".to_owned()];
+        one(only, in_time, Observed { readers: readers.clone(), ..fine() }, "nobody_else_reads", &readers[0]);
+        assert_eq!(
+            failing(standby.0, standby.1, in_time, &Observed { readers, ..fine() }),
+            [],
+            "Redis is mirrored still"
+        );
     }
 
     /// A stash that nobody uses may move, and is not told that all was seen to be well.

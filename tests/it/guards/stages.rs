@@ -41,6 +41,7 @@ pub const CASES: &[Case] = &[
     case("soaked", "kask-only", in_redis_standby_for_a_moment, "redis-standby has held for "),
     case("kask_errors", "kask-only", with_a_kask_that_failed, " requests to Kask failed in the last hour ("),
     case("nobody_else_writes", "dual-write", beside_another_writer, " (set, "),
+    case("nobody_else_reads", "kask-only", beside_a_reader, " (get, "),
 ];
 
 pub struct Stage {
@@ -289,6 +290,15 @@ pub fn beside_another_writer() -> Stage {
     let mut stage = Stage::new("redis-only", "");
     let mut other = stage.redis.client();
     redis::cmd("SET").arg("k").arg("i:1;").exec(&mut other).unwrap();
+    stage.held.push(other);
+    stage
+}
+
+/// As a MediaWiki that was never switched to decant.
+pub fn beside_a_reader() -> Stage {
+    let mut stage = Stage::new("redis-standby", "");
+    let mut other = stage.redis.client();
+    let _: Option<String> = redis::cmd("GET").arg("k").query(&mut other).unwrap();
     stage.held.push(other);
     stage
 }
