@@ -116,7 +116,9 @@ fn redis_answers(figures: &Figures) -> Guard {
             0 => "every shard answers".into(),
             _ => format!("no answer from {}", figures.shards_away.join(", ")),
         },
-        needs: "every shard answers: the fence must be raised on each".into(),
+        needs: "every shard answers: the fence must be raised on each. decant status tells why one does not; bring that Redis back, or mend \
+                where the config says it is (decant check tries it)"
+            .into(),
     }
 }
 
@@ -125,7 +127,7 @@ fn kask_answers(figures: &Figures) -> Guard {
         name: "kask_answers",
         ok: figures.kask_fails.is_none(),
         figure: figures.kask_fails.clone().unwrap_or_else(|| "Kask answers a probe".into()),
-        needs: "Kask answers a read of a key that nobody has".into(),
+        needs: "Kask answers a read of a key that nobody has. See Kask's log, and that kask.url is right (decant check tries it)".into(),
     }
 }
 
@@ -134,7 +136,9 @@ fn nothing_damaged(figures: &Figures) -> Guard {
         name: "nothing_damaged",
         ok: figures.damaged == 0,
         figure: format!("{} damaged intents", figures.damaged),
-        needs: "none: a damaged intent is a key whose tiers differ for good".into(),
+        needs: "none: a damaged intent is a key whose tiers differ for good. decant outbox damaged tells which and why; then decant outbox \
+                retry or drop"
+            .into(),
     }
 }
 
@@ -157,7 +161,8 @@ fn nothing_evicted(figures: &Figures) -> Guard {
         name: "nothing_evicted",
         ok: figures.evicted == 0,
         figure: format!("{} keys evicted since kask-first began", figures.evicted),
-        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it"
+        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it. decant shard show tells which \
+                Redis it was. Stay in kask-first, where nobody misses them, or go back without them by --force"
             .into(),
     }
 }
@@ -213,7 +218,10 @@ fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
             (None, None) if figures.mirror_lost.is_empty() => "Redis has every write".into(),
             (None, None) => format!("Redis lost writes of the mirror: {}", figures.mirror_lost.join(", ")),
         },
-        needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
+        needs: "Redis has every write; otherwise older values would be read from it, and deleted ones. Where decant status tells of keys that \
+                were written to Kask alone, wait until they are healed. The rest stays lost to Redis: decant verify --fix renews what it \
+                still holds, and --force goes back without what it lacks"
+            .into(),
     }
 }
 
@@ -227,7 +235,12 @@ fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
             observed::lasting(held),
             figures.observed.met.writes
         ),
-        needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
+        needs: format!(
+            "going back from kask-only is always forced (--force): Redis lacks every write since, {} as far as known here, and holds what was \
+             deleted. decant verify --fix then renews what it still holds; kask-first, one step further back, is forced too, and gives \
+             clients what Redis has",
+            figures.observed.met.writes
+        ),
     }
 }
 
@@ -286,6 +299,22 @@ mod tests {
                 assert_eq!(failing(&record(from), to, &fine()), expected, "{from} {to}");
             }
         }
+    }
+
+    /// Who is refused is told where to look, or what to do.
+    #[test]
+    fn each_says_what_to_do_where_it_fails() {
+        let moves = Phase::ALL.into_iter().flat_map(|from| Phase::ALL.map(|to| (from, to)));
+        let all =
+            moves.filter(|(from, to)| from.is_step_to(*to)).flat_map(|(from, to)| guards(&record(from), to, &fine()));
+        let advice = ["decant ", "--force", "--kask-emptied", "kask.url", "Wait", "and wait", "Send every"];
+        let silent = all.filter(|guard| !advice.iter().any(|text| guard.needs.contains(text)));
+        assert_eq!(silent.map(|guard| guard.name).collect::<Vec<_>>(), [""; 0]);
+        let mut figures = fine();
+        figures.observed.met.writes = 7;
+        let cost = guards(&record(Phase::KaskOnly), Phase::RedisStandby, &figures);
+        let told = cost.iter().find(|guard| guard.name == "redis_missed_nothing").unwrap();
+        assert!(told.needs.contains("every write since, 7 as far as known here"), "{}", told.needs);
     }
 
     #[test]
