@@ -110,7 +110,7 @@ fn of_record(record: &RecordView, figures: &StashFigures, now_unix_ms: u64, list
     }
     if let (Phase::RedisOnly, Some(since)) = (record.phase, &record.kask_stale_since) {
         list.push(warn(
-            format!("Kask has had no writes since {since}"),
+            format!("writes have gone past Kask since {since}"),
             "before dual-write it must be emptied: older values would be served again",
         ));
     }

@@ -213,7 +213,7 @@ impl Default for BackfillConfig {
 /// What the guards of moves ask for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardsConfig {
-    /// How long no read has fallen back before `redis-standby`, and how long that has held before `kask-only`.
+    /// How long no read of `kask-first` has fallen back before `redis-standby`, and how long that has held before `kask-only`.
     pub soak: Duration,
     /// The share of compared reads for which Kask may have another value before `kask-first`.
     pub shadow_mismatch_max: f64,

@@ -14,6 +14,9 @@ pub use fitness::Fitness;
 pub use observed::{Met, Observed};
 use serde::Serialize;
 
+/// Its verdict stays with a record, as what it found is not seen any more once Kask is written.
+pub const KASK_NOT_STALE: &str = "kask_not_stale";
+
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Guard {
@@ -36,6 +39,8 @@ pub struct Figures {
     /// Keys of Redis that were sampled, and how many of them Kask holds.
     pub sampled: u64,
     pub in_kask: u64,
+    /// Fewer keys besides, for which a tier did not answer.
+    pub unasked: u64,
     /// Why no sample could be taken, though the step needs one.
     pub sample_fails: Option<String>,
     /// Shards that came back without acknowledged writes, or that are not known well enough to tell, each with the reason.
@@ -111,7 +116,9 @@ fn redis_answers(figures: &Figures) -> Guard {
             0 => "every shard answers".into(),
             _ => format!("no answer from {}", figures.shards_away.join(", ")),
         },
-        needs: "every shard answers: the fence must be raised on each".into(),
+        needs: "every shard answers: the fence must be raised on each. decant status tells why one does not; bring that Redis back, or mend \
+                where the config says it is (decant check tries it)"
+            .into(),
     }
 }
 
@@ -120,7 +127,7 @@ fn kask_answers(figures: &Figures) -> Guard {
         name: "kask_answers",
         ok: figures.kask_fails.is_none(),
         figure: figures.kask_fails.clone().unwrap_or_else(|| "Kask answers a probe".into()),
-        needs: "Kask answers a read of a key that nobody has".into(),
+        needs: "Kask answers a read of a key that nobody has. See Kask's log, and that kask.url is right (decant check tries it)".into(),
     }
 }
 
@@ -129,7 +136,9 @@ fn nothing_damaged(figures: &Figures) -> Guard {
         name: "nothing_damaged",
         ok: figures.damaged == 0,
         figure: format!("{} damaged intents", figures.damaged),
-        needs: "none: a damaged intent is a key whose tiers differ for good".into(),
+        needs: "none: a damaged intent is a key whose tiers differ for good. decant outbox damaged tells which and why; then decant outbox \
+                retry or drop"
+            .into(),
     }
 }
 
@@ -152,7 +161,8 @@ fn nothing_evicted(figures: &Figures) -> Guard {
         name: "nothing_evicted",
         ok: figures.evicted == 0,
         figure: format!("{} keys evicted since kask-first began", figures.evicted),
-        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it"
+        needs: "none: in dual-write Redis alone is read, and what it evicted is then a miss although Kask has it. decant shard show tells which \
+                Redis it was. Stay in kask-first, where nobody misses them, or go back without them by --force"
             .into(),
     }
 }
@@ -172,7 +182,7 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
         }
     };
     Guard {
-        name: "kask_not_stale",
+        name: KASK_NOT_STALE,
         ok,
         figure,
         needs: "a sample of Redis's keys is absent in Kask; and where writes have gone past Kask, it was emptied at least a lease after that \
@@ -185,7 +195,14 @@ fn kask_is_not_stale(record: &PhaseRecord, figures: &Figures) -> Guard {
 fn sampled(figures: &Figures) -> String {
     match &figures.sample_fails {
         Some(why) => format!("the sample could not be taken: {why}"),
-        None => format!("{} of {} sampled keys are in Kask", figures.in_kask, figures.sampled),
+        None => {
+            let unasked = match figures.unasked {
+                0 => String::new(),
+                unasked => format!(" ({unasked} more were not answered for)"),
+            };
+            let told = format!("{} of {} sampled keys are in Kask{unasked}", figures.in_kask, figures.sampled);
+            if figures.sampled == 0 { format!("{told}: Redis gave none that can be looked for") } else { told }
+        }
     }
 }
 
@@ -201,7 +218,10 @@ fn mirror_is_clean(record: &PhaseRecord, figures: &Figures) -> Guard {
             (None, None) if figures.mirror_lost.is_empty() => "Redis has every write".into(),
             (None, None) => format!("Redis lost writes of the mirror: {}", figures.mirror_lost.join(", ")),
         },
-        needs: "Redis has every write; otherwise older values would be read from it, and deleted ones".into(),
+        needs: "Redis has every write; otherwise older values would be read from it, and deleted ones. Where decant status tells of keys that \
+                were written to Kask alone, wait until they are healed. The rest stays lost to Redis: decant verify --fix renews what it \
+                still holds, and --force goes back without what it lacks"
+            .into(),
     }
 }
 
@@ -215,7 +235,12 @@ fn redis_missed_nothing(record: &PhaseRecord, figures: &Figures) -> Guard {
             observed::lasting(held),
             figures.observed.met.writes
         ),
-        needs: "going back from kask-only is always forced: Redis lacks every write since".into(),
+        needs: format!(
+            "going back from kask-only is always forced (--force): Redis lacks every write since, {} as far as known here, and holds what was \
+             deleted. decant verify --fix then renews what it still holds; kask-first, one step further back, is forced too, and gives \
+             clients what Redis has",
+            figures.observed.met.writes
+        ),
     }
 }
 
@@ -276,6 +301,22 @@ mod tests {
                 assert_eq!(failing(&record(from), to, &fine()), expected, "{from} {to}");
             }
         }
+    }
+
+    /// Who is refused is told where to look, or what to do.
+    #[test]
+    fn each_says_what_to_do_where_it_fails() {
+        let moves = Phase::ALL.into_iter().flat_map(|from| Phase::ALL.map(|to| (from, to)));
+        let all =
+            moves.filter(|(from, to)| from.is_step_to(*to)).flat_map(|(from, to)| guards(&record(from), to, &fine()));
+        let advice = ["decant ", "--force", "--kask-emptied", "kask.url", "Wait", "and wait", "Send every"];
+        let silent = all.filter(|guard| !advice.iter().any(|text| guard.needs.contains(text)));
+        assert_eq!(silent.map(|guard| guard.name).collect::<Vec<_>>(), [""; 0]);
+        let mut figures = fine();
+        figures.observed.met.writes = 7;
+        let cost = guards(&record(Phase::KaskOnly), Phase::RedisStandby, &figures);
+        let told = cost.iter().find(|guard| guard.name == "redis_missed_nothing").unwrap();
+        assert!(told.needs.contains("every write since, 7 as far as known here"), "{}", told.needs);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     Phase,
     ahead::{self, Ahead},
-    guard::Guard,
+    guard::{Guard, KASK_NOT_STALE},
     step::Step,
 };
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,8 @@ pub struct PhaseRecord {
     /// Of a shared record: the decant that finishes the move since its maker fell silent.
     #[serde(default)]
     pub driver: Option<String>,
-    /// Since when writes have gone past Kask (`redis-only`), in ms since 1970; none: Kask has every write.
+    /// Since when writes have gone past Kask (`redis-only`), in ms since 1970; none: Kask has every write. It stays where keys were sent
+    /// ahead although Kask may hold older values, until it was emptied.
     #[serde(default)]
     pub kask_stale_since_unix_ms: Option<u64>,
     /// Since when writes have gone past Redis (`kask-only`), in ms since 1970; none: the mirror is clean.
@@ -82,9 +83,10 @@ pub struct Made<'a> {
 }
 
 impl PhaseRecord {
-    /// The record of the move that comes after this one, as it begins; what its guards measured is for the caller to add.
-    pub fn after(&self, step: &Step, made: &Made<'_>) -> PhaseRecord {
+    /// The record of the move that comes after this one, as it begins. A guard that fails was overridden.
+    pub fn after(&self, step: &Step, made: &Made<'_>, guards: &[Guard]) -> PhaseRecord {
         let unclean = self.mirror_unclean_since_unix_ms;
+        let over_stale = guards.iter().any(|guard| !guard.ok && guard.name == KASK_NOT_STALE);
         let next = PhaseRecord {
             stash: self.stash.clone(),
             phase: step.phase,
@@ -95,12 +97,14 @@ impl PhaseRecord {
             since_unix_ms: made.now_unix_ms,
             by: made.by.to_owned(),
             reason: made.reason.to_owned(),
-            forced: false,
-            guards: Vec::new(),
+            forced: guards.iter().any(|guard| !guard.ok),
+            guards: guards.iter().map(Measured::from).collect(),
             member: made.member.to_owned(),
             driver: None,
-            kask_stale_since_unix_ms: match step.to {
-                Phase::RedisOnly => Some(made.now_unix_ms),
+            kask_stale_since_unix_ms: match (step.to, &step.ahead) {
+                (Phase::RedisOnly, _) => Some(made.now_unix_ms),
+                // What was forced for some keys is not forced for those that come after them.
+                (Phase::DualWrite, Some(_)) if over_stale => self.kask_stale_since_unix_ms.or(Some(made.now_unix_ms)),
                 _ => None,
             },
             mirror_unclean_since_unix_ms: match (step.from, step.to) {
@@ -203,7 +207,10 @@ pub(crate) fn sample(phase: Phase, version: u64) -> PhaseRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::step::{Goal, step},
+        *,
+    };
 
     #[test]
     fn a_record_of_an_older_version_is_still_read() {
@@ -217,6 +224,25 @@ mod tests {
         let mut newer = serde_json::to_value(sample(Phase::KaskFirst, 3)).unwrap();
         newer["behind"] = "everything".into();
         assert!(serde_json::from_value::<PhaseRecord>(newer).is_err(), "a newer decant means something by it");
+    }
+
+    #[test]
+    fn kask_stays_stale_where_only_some_keys_were_forced_past_that() {
+        use Phase::RedisOnly;
+        let guard = |name, ok| Guard { name, ok, figure: String::new(), needs: String::new() };
+        let made = Made { by: "root", reason: "r", member: "m", now_unix_ms: 9, alone_since_unix_ms: None };
+        let after = |since, goal: Goal, guards: &[Guard]| {
+            let record = PhaseRecord { kask_stale_since_unix_ms: since, ..sample(RedisOnly, 3) };
+            let next = record.after(&step(RedisOnly, None, &goal).unwrap(), &made, guards);
+            (next.forced, next.kask_stale_since_unix_ms)
+        };
+        let (some, all) = (Goal::Ahead("share:0.1".parse().unwrap()), Goal::Phase(Phase::DualWrite));
+        let stale = [guard("kask_not_stale", false)];
+        assert_eq!(after(Some(5), some.clone(), &stale), (true, Some(5)));
+        assert_eq!(after(None, some.clone(), &stale), (true, Some(9)), "whoever wrote what is there");
+        assert_eq!(after(Some(5), some.clone(), &[guard("kask_not_stale", true)]), (false, None), "it was emptied");
+        assert_eq!(after(Some(5), some, &[guard("redis_fit", false)]), (true, None));
+        assert_eq!(after(Some(5), all, &stale), (true, None), "that of all keys is in the history");
     }
 
     #[test]

@@ -26,12 +26,15 @@ const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(3);
 const PROBE: &[u8] = b"JSON..\"decant-probe\"";
 /// What everybody sees who asks `decant status`.
 const TOLD: [&str; 3] = ["version", "eviction", "persistence"];
+/// A warning about these is that nothing is known of them.
+const MUST_TELL: [&str; 3] = ["version", "role", "eviction"];
 
 impl Stash {
-    /// `write`: also write to Kask, under a key that nobody has.
-    pub(super) async fn fitness(&self, write: bool) -> Fitness {
+    /// `away`: shards that do not answer, which is another guard's to tell. `write`: also write to Kask, under a key that nobody has.
+    pub(super) async fn fitness(&self, away: &[String], write: bool) -> Fitness {
         let mut fitness = Fitness { open_intents: self.open_intents(), ..Fitness::default() };
-        for shard in self.site.world.outbox.iter().flat_map(|outbox| outbox.shards()) {
+        let shards = self.site.world.outbox.iter().flat_map(|outbox| outbox.shards());
+        for shard in shards.filter(|shard| !away.contains(&shard.name)) {
             judge(shard, &mut fitness).await;
         }
         if write {
@@ -46,20 +49,26 @@ impl Stash {
     }
 }
 
-/// A shard that does not answer is another guard's to tell.
+/// What it does not tell stands against it.
 async fn judge(shard: &Shard, fitness: &mut Fitness) {
     let until = Instant::now() + INFO_TIMEOUT;
     let text = match shard.command(redis::cmd("INFO"), until).await {
         Ok(reply) => into_bytes(reply).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default(),
-        Err(failure) if info::is_forbidden(&failure) => {
-            return fitness.facts.push(format!("{}: its user may not ask for INFO", shard.name));
+        Err(failure) => {
+            let todo = match info::is_forbidden(&failure) {
+                true => "allow decant's user INFO",
+                false => "ask again once it does",
+            };
+            return fitness.unfit.push(format!("{} does not tell what it is: {failure} ({todo})", shard.name));
         }
-        Err(_) => return,
     };
     let (mut facts, mut unfit) = (Vec::new(), Vec::new());
     for verdict in info::judge(shard, &text, until).await {
         match verdict.level {
             Level::Fail => unfit.push(format!("{} ({})", verdict.figure, verdict.todo)),
+            Level::Warn if MUST_TELL.contains(&verdict.check) => {
+                unfit.push(format!("{} ({})", verdict.figure, verdict.todo));
+            }
             _ if TOLD.contains(&verdict.check) => facts.push(verdict.figure),
             _ => {}
         }

@@ -1,6 +1,10 @@
 //! What this decant saw of clients while the phase has held, and who else is at its Redis: figures for the guards.
 
-use super::{Stash, strangers, traffic::Window};
+use super::{
+    Stash,
+    strangers::{Strangers, strangers},
+    traffic::Window,
+};
 use crate::{
     phase::guard::{Met, Observed},
     tier::redis::{Shard, value::into_bytes},
@@ -25,7 +29,11 @@ impl Stash {
         // A shard that is down is another guard's to tell.
         for shard in shards.filter(|shard| ask && shard.is_up()) {
             match clients(shard).await {
-                Ok(list) => seen.strangers.extend(strangers::writers(&list, shard.db())),
+                Ok(list) => {
+                    let Strangers { writers, readers } = strangers(&list, shard.db());
+                    seen.strangers.extend(writers);
+                    seen.readers.extend(readers);
+                }
                 Err(why) => seen.strangers_unseen.push(format!("{} does not tell its clients: {why}", shard.name)),
             }
         }

@@ -161,10 +161,53 @@ fn what_only_redis_has_is_read_by_the_phase_of_its_key() {
     wait_until("Redis answers again", || decant.got(CANARY) == (200, "JSON..7".to_owned()));
     // From where writes went past Kask it is stale again.
     decant.move_to("redis-only");
-    set(decant, canaries(), json!({ "kask_emptied": true, "force": true }));
+    let empty = json!({ "kask_emptied": true });
+    assert_eq!(send(decant, "PUT", canaries(), empty.clone()).0, 409, "a sample shows that Kask was not emptied");
+    stage.kask.remove(CANARY);
+    stage.kask.remove(OTHER);
+    wait_until("a lease has passed", || send(decant, "PUT", canaries(), dry(&empty)).0 == 200);
+    set(decant, canaries(), empty);
     assert!(decant.phase()["kask_stale_since"].is_null());
     clear(decant, json!({}));
     assert!(decant.phase()["kask_stale_since"].is_string());
+}
+
+fn dry(request: &Value) -> Value {
+    let mut dry = request.clone();
+    dry["dry_run"] = true.into();
+    dry
+}
+
+/// A value that was deleted meanwhile is in Kask still, and in no sample of Redis's keys.
+#[test]
+fn keys_that_were_forced_ahead_over_a_stale_kask_leave_it_stale() {
+    let stage = Stage::start("dual-write");
+    let decant = &stage.decant;
+    assert_eq!(stage.written(OTHER), (true, true));
+    decant.move_to("redis-only");
+    assert_eq!(decant.delete(OTHER).status(), 204);
+    assert!(stage.kask.holds(OTHER).is_some(), "this is what stale means");
+    let since = decant.phase()["kask_stale_since"].clone();
+    set(decant, canaries(), json!({ "force": true }));
+    assert_eq!(decant.phase()["kask_stale_since"], since);
+    let stale = |to: &str, more: Value, guard: &str| {
+        let (status, told) = decant.ask_move(to, more);
+        assert_eq!((status, failing(&told)), (409, vec![guard]), "{told:#}");
+    };
+    stale("dual-write", json!({}), "kask_not_stale");
+    // The operator says so, and it is done.
+    stage.kask.remove(OTHER);
+    let empty = json!({ "kask_emptied": true });
+    wait_until("a lease has passed", || decant.ask_move("dual-write", dry(&empty)).0 == 200);
+    decant.begin_move("dual-write", empty);
+    decant.wait_settled("dual-write");
+    assert_eq!(decant.ask_move("kask-first", json!({ "dry_run": true })).0, 200);
+    // And once more, forced again and again.
+    decant.move_to("redis-only");
+    set(decant, canaries(), json!({ "force": true }));
+    decant.begin_move("dual-write", json!({ "force": true }));
+    decant.wait_settled("dual-write");
+    stale("kask-first", json!({ "dry_run": true }), "kask_was_not_stale");
 }
 
 #[test]

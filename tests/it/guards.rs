@@ -9,7 +9,7 @@ use crate::{
     whole::{Setup, Whole, wait_until},
 };
 use serde_json::{Value, json};
-use stages::{CASES, Case, Stage, beside_another_writer};
+use stages::{CASES, Case, Stage, beside_a_reader, beside_another_writer, with_a_kask_that_fails_for_keys};
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -147,7 +147,11 @@ fn no_guard_of_the_code_is_without_a_case() {
     for path in parts.chain([root.join("guard.rs")]) {
         let text = std::fs::read_to_string(path).unwrap();
         for rest in text.split("name: ").skip(1).filter(|rest| !rest.starts_with("&'static str")) {
-            let literal = rest.strip_prefix('"').unwrap_or_else(|| panic!("this name is not found here: {rest}"));
+            let literal = rest.strip_prefix('"').or_else(|| {
+                let constant = format!("const {}: &str = \"", rest.split(',').next()?);
+                text.split(&constant).nth(1)
+            });
+            let literal = literal.unwrap_or_else(|| panic!("this name is not found here: {rest}"));
             named.insert(literal.split('"').next().unwrap().to_owned());
         }
     }
@@ -155,6 +159,7 @@ fn no_guard_of_the_code_is_without_a_case() {
     assert_eq!(tested.len(), CASES.len(), "one case a guard");
     assert_eq!(named, tested);
 }
+
 /// Whoever has gone is not held against anybody, and a reader never was.
 #[test]
 fn a_writer_that_has_gone_and_a_reader_do_not_count() {
@@ -167,6 +172,20 @@ fn a_writer_that_has_gone_and_a_reader_do_not_count() {
     });
 }
 
+/// An exporter of metrics, an operator and a connection of a pool are no reason to keep Redis.
+#[test]
+fn who_only_asks_how_redis_fares_does_not_read() {
+    let mut stage = beside_a_reader();
+    let may = |stage: &Stage| stage.decant.ask_move("kask-only", json!({ "dry_run": true })).0 == 200;
+    assert!(!may(&stage));
+    let mut exporter = stage.redis.client();
+    for command in ["PING", "INFO", "DBSIZE"] {
+        let _: redis::Value = redis::cmd(command).query(&mut exporter).unwrap();
+    }
+    stage.held = vec![exporter, stage.redis.client()];
+    wait_until("the reader's connection has ended", || may(&stage));
+}
+
 /// Not to be allowed to look is not to have seen that nobody writes.
 #[test]
 fn a_redis_that_does_not_tell_its_clients_is_not_passed() {
@@ -176,6 +195,32 @@ fn a_redis_that_does_not_tell_its_clients_is_not_passed() {
     let failed = failing(&told);
     let fits = failed.len() == 1 && failed[0].0 == "nobody_else_writes" && failed[0].1.contains("NOPERM");
     assert!(status == 409 && fits, "{told:#}");
+}
+
+#[test]
+fn a_redis_that_does_not_tell_what_it_is_is_not_passed() {
+    let stage = Stage::new("redis-only", "");
+    let acl = |right: &str| {
+        redis::cmd("ACL").arg("SETUSER").arg("default").arg(right).exec(&mut stage.redis.client()).unwrap();
+    };
+    acl("-info");
+    let (status, told) = stage.decant.ask_move("dual-write", json!({}));
+    let told_so =
+        |(name, figure): &(String, String)| name == "redis_fit" && figure.contains("allow decant's user INFO");
+    assert!(status == 409 && failing(&told).iter().any(told_so), "{told:#}");
+    acl("+info");
+    assert_eq!(stage.decant.ask_move("dual-write", json!({ "dry_run": true })).0, 200);
+}
+
+/// Not to have been answered is not to have found nothing.
+#[test]
+fn a_kask_that_answers_for_no_key_of_redis_is_not_taken_for_empty() {
+    let stage = with_a_kask_that_fails_for_keys();
+    let (status, told) = stage.decant.ask_move("dual-write", json!({}));
+    let told_so = |(name, figure): &(String, String)| {
+        name == "kask_not_stale" && figure.contains("of 1 keys, 1 were not answered for: Kask: ")
+    };
+    assert!(status == 409 && failing(&told).iter().any(told_so), "{told:#}");
 }
 
 /// Going back from kask-only says for how long, and how much.

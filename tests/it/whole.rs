@@ -434,6 +434,11 @@ impl Kask {
         (raw.status() == 200).then(|| raw.text())
     }
 
+    /// Past decant.
+    pub fn remove(&self, key: &str) {
+        assert_eq!(ask(self.addr, "DELETE", &format!("{BASE}{key}"), b"").status(), 204);
+    }
+
     pub fn put(&self, key: &str, body: &str) {
         assert_eq!(ask(self.addr, "POST", &format!("{BASE}{key}"), body.as_bytes()).status(), 201);
     }

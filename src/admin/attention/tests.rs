@@ -112,7 +112,7 @@ fn each_trouble_is_told_alone() {
     let unclean = |s: &mut StashView| record(s).mirror_unclean_since = Some("then".into());
     assert_eq!(told(standby, unclean), ["Warn: Redis lacks writes since then"]);
     let stale = |s: &mut StashView| record(s).kask_stale_since = Some("then".into());
-    assert_eq!(told(Phase::RedisOnly, stale), ["Warn: Kask has had no writes since then"]);
+    assert_eq!(told(Phase::RedisOnly, stale), ["Warn: writes have gone past Kask since then"]);
     let compared = Counts { compared: 50, differing: 1, ..Counts::default() };
     let differed = ["Warn: Kask differed in 1 of 50 compared reads of the last hour"];
     assert_eq!(told(Phase::DualWrite, |s| s.figures.traffic.hour.counts = compared), differed);

@@ -1,6 +1,6 @@
 //! Guards over whether both tiers are fit for what the next phase asks of them. Pure.
 
-use super::{Figures, Guard};
+use super::{Figures, Guard, KASK_NOT_STALE};
 use crate::phase::{Phase, record::PhaseRecord};
 
 /// Intents that writes under way may have open. In a stash that is well there are far fewer.
@@ -35,8 +35,8 @@ fn redis_is_fit(fitness: &Fitness) -> Guard {
         name: "redis_fit",
         ok: fitness.unfit.is_empty(),
         figure: if fitness.unfit.is_empty() { fitness.facts.join("; ") } else { fitness.unfit.join("; ") },
-        needs: "every shard is a primary of Redis 5 or newer that evicts nothing without a TTL and can save: the fence and the records of \
-                what still has to be copied are kept there (decant check tells more)"
+        needs: "every shard is a primary of Redis 5 or newer that evicts nothing without a TTL and can save, and tells so by INFO: the fence and \
+                the records of what still has to be copied are kept there (decant check tells more)"
             .into(),
     }
 }
@@ -69,26 +69,48 @@ fn no_backlog(fitness: &Fitness) -> Guard {
     }
 }
 
-/// Should the step that Kask was first written by have overridden it: that is remembered by the history alone: Kask has every write since.
+/// Whether Kask was first written over what may be older: that is remembered by the history alone, for Kask has every write since.
 fn kask_was_not_stale(figures: &Figures) -> Guard {
-    let entries =
-        figures.history.iter().filter(|entry| (entry.from, entry.phase) == (Some(Phase::RedisOnly), Phase::DualWrite));
-    let last = entries.max_by_key(|entry| entry.version);
-    let overridden = last.filter(|entry| entry.overridden().any(|guard| guard.name == "kask_not_stale"));
+    let overridden = forced_over_stale(&figures.history);
     Guard {
-        name: "kask_not_stale",
+        name: "kask_was_not_stale",
         ok: overridden.is_none(),
         figure: match overridden {
             None => "Kask had nothing older when dual-write began".into(),
             Some(entry) => format!(
-                "version {} to dual-write was forced by {} although Kask may have held older values",
-                entry.version, entry.by
+                "version {} ({}) was forced by {} although Kask may have held older values",
+                entry.version,
+                entry.told(),
+                entry.by
             ),
         },
         needs: "Kask holds nothing from before dual-write: what was deleted meanwhile would be served again, and no backfill finds it. Go \
                 back to redis-only, empty Kask, and come again with --kask-emptied"
             .into(),
     }
+}
+
+/// The last move by which keys left `redis-only` over a stale Kask, of those since all of them were there: of all keys, or of some that
+/// went ahead. Unless Kask was emptied since, which only a guard that found the record stale has asked for.
+fn forced_over_stale(history: &[PhaseRecord]) -> Option<&PhaseRecord> {
+    let mut moves: Vec<&PhaseRecord> = history.iter().collect();
+    moves.sort_by_key(|entry| entry.version);
+    let mut forced = None;
+    let mut stale_at = None;
+    for entry in moves {
+        if entry.phase == Phase::RedisOnly && entry.ahead.is_none() {
+            forced = None;
+        } else if entry.from == Some(Phase::RedisOnly) {
+            let was_stale = stale_at == Some(entry.version.saturating_sub(1));
+            match entry.guards.iter().find(|guard| guard.name == KASK_NOT_STALE) {
+                Some(guard) if !guard.ok => forced = Some(entry),
+                Some(_) if was_stale => forced = None,
+                _ => {}
+            }
+        }
+        stale_at = entry.kask_stale_since_unix_ms.map(|_| entry.version);
+    }
+    forced
 }
 
 #[cfg(test)]
@@ -120,18 +142,39 @@ mod tests {
 
     #[test]
     fn what_was_overridden_on_the_way_to_dual_write_is_remembered_until_it_is_entered_anew() {
-        let entered = |version, ok| PhaseRecord {
-            from: Some(Phase::RedisOnly),
-            forced: true,
-            guards: vec![Measured { name: "kask_not_stale".into(), ok, figure: "stale".into() }],
-            ..sample(Phase::DualWrite, version)
-        };
         let told = |history| failing(Phase::DualWrite, Phase::KaskFirst, &Figures { history, ..Figures::default() });
         assert_eq!(told(vec![entered(4, true)]), [], "another guard was overridden");
         let back = PhaseRecord { from: Some(Phase::KaskFirst), ..sample(Phase::DualWrite, 6) };
         let stale = told(vec![entered(4, false), back, sample(Phase::RedisOnly, 3)]);
-        assert_eq!(stale[0].0, "kask_not_stale");
-        assert!(stale[0].1.contains("version 4 to dual-write was forced by root"), "{stale:?}");
-        assert_eq!(told(vec![entered(4, false), entered(8, true)]), []);
+        assert_eq!(stale[0].0, "kask_was_not_stale");
+        assert!(stale[0].1.contains("version 4 (dual-write) was forced by root"), "{stale:?}");
+        let back = PhaseRecord { from: Some(Phase::DualWrite), ..sample(Phase::RedisOnly, 7) };
+        assert_eq!(told(vec![entered(4, false), back, entered(8, true)]), []);
+    }
+
+    #[test]
+    fn keys_that_were_forced_ahead_count_until_kask_was_emptied_for_all() {
+        let ahead = |ok| PhaseRecord { phase: Phase::RedisOnly, ahead: "share:0.1".parse().ok(), ..entered(4, ok) };
+        let told = |history| failing(Phase::DualWrite, Phase::KaskFirst, &Figures { history, ..Figures::default() });
+        let forced = told(vec![ahead(false), entered(5, true)]);
+        assert_eq!(forced[0].0, "kask_was_not_stale");
+        assert!(
+            forced[0].1.contains("version 4 (redis-only, with 10 % of all keys in dual-write) was forced"),
+            "{forced:?}"
+        );
+        assert_eq!(told(vec![ahead(true), entered(5, true)]), []);
+        // As the record was stale still, the guard that passed had the operator's word.
+        let stale = PhaseRecord { kask_stale_since_unix_ms: Some(1), ..ahead(false) };
+        assert_eq!(told(vec![entered(5, true), stale.clone()]), []);
+        assert_eq!(told(vec![entered(6, true), stale])[0].0, "kask_was_not_stale", "version 5 is unknown");
+    }
+
+    fn entered(version: u64, ok: bool) -> PhaseRecord {
+        PhaseRecord {
+            from: Some(Phase::RedisOnly),
+            forced: !ok,
+            guards: vec![Measured { name: "kask_not_stale".into(), ok, figure: "stale".into() }],
+            ..sample(Phase::DualWrite, version)
+        }
     }
 }

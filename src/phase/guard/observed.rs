@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Addresses that a figure names; of the others it gives the number.
 const NAMED_MAX: usize = 5;
+/// What clients met is counted over so long.
+const HOUR_MS: u64 = 3_600_000;
 
 /// What clients of one decant met, or those of all of a fleet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,8 @@ pub struct Observed {
     pub met: Met,
     /// Clients that are no decants and whose last command wrote, over all shards.
     pub strangers: Vec<String>,
+    /// The same of those whose last command was another one that clients give.
+    pub readers: Vec<String>,
     /// Shards that do not tell their clients, each with the reason.
     pub strangers_unseen: Vec<String>,
 }
@@ -64,12 +68,15 @@ pub struct Observed {
 pub(super) fn guards(record: &PhaseRecord, to: Phase, now_unix_ms: u64, seen: &Observed) -> Vec<Guard> {
     let mut list = match (record.phase, to) {
         (Phase::DualWrite, Phase::KaskFirst) => vec![shadow_agrees(seen)],
-        (Phase::KaskFirst, Phase::RedisStandby) => vec![rehearsal(seen)],
+        (Phase::KaskFirst, Phase::RedisStandby) => vec![rehearsal(record, now_unix_ms, seen)],
         (Phase::RedisStandby, Phase::KaskOnly) => vec![soaked(record, now_unix_ms, seen), kask_errors(seen)],
         _ => Vec::new(),
     };
     if to > record.phase {
         list.push(nobody_else_writes(seen));
+    }
+    if to == Phase::KaskOnly {
+        list.push(nobody_else_reads(seen));
     }
     list
 }
@@ -79,7 +86,7 @@ fn shadow_agrees(seen: &Observed) -> Guard {
         name: "shadow_agrees",
         ok: within(seen.met.mismatched, seen.met.compared, seen.shadow_mismatch_max),
         figure: match seen.met.compared {
-            0 => "no read of the last hour was compared with Kask".into(),
+            0 => "no read of the last hour was compared with Kask, so this shows nothing (shadow_share says how many are)".into(),
             compared => format!(
                 "of {compared} reads of the last hour that were compared, Kask had another value for {} ({}), and none for {}, which \
                  would have fallen back on Redis",
@@ -96,20 +103,34 @@ fn shadow_agrees(seen: &Observed) -> Guard {
     }
 }
 
-/// What the next phase would have made of the reads of this one.
-fn rehearsal(seen: &Observed) -> Guard {
+/// What the next phase would have made of the reads of this one. Before it a read that found nothing in Kask was no fall-back, nor was any
+/// looked for: time that passed then shows nothing.
+fn rehearsal(record: &PhaseRecord, now_unix_ms: u64, seen: &Observed) -> Guard {
+    let held_ms = now_unix_ms.saturating_sub(record.since_unix_ms);
+    let without_ms = seen.met.without_fallback_ms.min(held_ms);
+    let since = match held_ms {
+        // Those of the phase before are counted with them, and were no rehearsal.
+        0..HOUR_MS => format!(" (not all of them in {})", record.phase),
+        HOUR_MS.. => String::new(),
+    };
+    let told = match (seen.met.reads, seen.met.fallbacks) {
+        (0, _) => "no client has read anything in the last hour, which shows nothing".to_owned(),
+        (reads, fallbacks) => {
+            format!("{fallbacks} of {reads} reads of the last hour{since} fell back on Redis: misses of the next phase")
+        }
+    };
     Guard {
         name: "rehearsal",
-        ok: seen.met.without_fallback_ms >= seen.soak_ms,
+        ok: without_ms >= seen.soak_ms,
         figure: format!(
-            "{} of {} reads of the last hour would have been misses; none has fallen back on Redis for {}",
-            seen.met.fallbacks,
-            seen.met.reads,
-            lasting(seen.met.without_fallback_ms)
+            "{told}; {} has held for {}, the last {} of it without such a read",
+            record.phase,
+            lasting(held_ms),
+            lasting(without_ms)
         ),
         needs: format!(
-            "no read falls back on Redis for {} (guards.soak_s), as seen by each decant since its start: in redis-standby Redis is not \
-             asked. Copy what is left with decant backfill, and wait",
+            "{} without a read that falls back on Redis (guards.soak_s), as seen by each decant since its start and since kask-first \
+             began: in redis-standby Redis is not asked. Copy what is left with decant backfill, and wait",
             lasting(seen.soak_ms)
         ),
     }
@@ -133,7 +154,7 @@ fn kask_errors(seen: &Observed) -> Guard {
         name: "kask_errors",
         ok: within(seen.met.kask_errors, seen.met.kask_requests, seen.kask_errors_max),
         figure: match seen.met.kask_requests {
-            0 => "no request went to Kask in the last hour".into(),
+            0 => "no request went to Kask in the last hour, so this shows nothing".into(),
             requests => format!(
                 "{} of {requests} requests to Kask failed in the last hour ({})",
                 seen.met.kask_errors,
@@ -148,24 +169,39 @@ fn kask_errors(seen: &Observed) -> Guard {
 }
 
 fn nobody_else_writes(seen: &Observed) -> Guard {
-    let (named, unseen) = (&seen.strangers, &seen.strangers_unseen);
     Guard {
         name: "nobody_else_writes",
-        ok: named.is_empty() && unseen.is_empty(),
-        figure: match (named.len(), unseen.as_slice()) {
-            (0, []) => "no client but decants wrote last".into(),
-            (0, unseen) => unseen.join("; "),
-            (count, _) => {
-                let more = match count.saturating_sub(NAMED_MAX) {
-                    0 => String::new(),
-                    more => format!(", and {more} more"),
-                };
-                format!("{}{more}", named[..count.min(NAMED_MAX)].join(", "))
-            }
-        },
+        ok: seen.strangers.is_empty() && seen.strangers_unseen.is_empty(),
+        figure: told_of(&seen.strangers, &seen.strangers_unseen, "no client but decants wrote last"),
         needs: "no other client writes to Redis: decant does not see such a write, and Kask never gets it. Send every writer through \
                 decant, and end its connections; decant's own user must be allowed CLIENT LIST"
             .into(),
+    }
+}
+
+fn nobody_else_reads(seen: &Observed) -> Guard {
+    Guard {
+        name: "nobody_else_reads",
+        ok: seen.readers.is_empty() && seen.strangers_unseen.is_empty(),
+        figure: told_of(&seen.readers, &seen.strangers_unseen, "no client but decants read last"),
+        needs: "no other client reads from Redis, which gets no write any more and is to go. Send every reader through decant, and end its \
+                connections; who only asks how Redis fares (INFO, PING, CONFIG) may stay. decant's own user must be allowed CLIENT LIST"
+            .into(),
+    }
+}
+
+/// Who was seen, or which shards do not tell; else that there is `none`.
+fn told_of(named: &[String], unseen: &[String], none: &str) -> String {
+    match (named.len(), unseen) {
+        (0, []) => none.to_owned(),
+        (0, unseen) => unseen.join("; "),
+        (count, _) => {
+            let more = match count.saturating_sub(NAMED_MAX) {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            format!("{}{more}", named[..count.min(NAMED_MAX)].join(", "))
+        }
     }
 }
 
@@ -191,7 +227,7 @@ mod tests {
     use super::*;
     use crate::phase::record::sample;
 
-    const HOUR: u64 = 3_600_000;
+    const HOUR: u64 = HOUR_MS;
 
     fn fine() -> Observed {
         Observed {
@@ -262,7 +298,8 @@ mod tests {
         let told = "of 1000 reads of the last hour that were compared, Kask had another value for 2 (0.20 %), and none for 900, which would \
                     have fallen back on Redis";
         one(shadow, in_time, met(|met| met.mismatched = 2), "shadow_agrees", told);
-        let told = "3 of 1000 reads of the last hour would have been misses; none has fallen back on Redis for 59m 59s";
+        let told = "3 of 1000 reads of the last hour fell back on Redis: misses of the next phase; kask-first has held for 1h, the last \
+                    59m 59s of it without such a read";
         let seen = met(|met| (met.fallbacks, met.without_fallback_ms) = (3, HOUR - 1));
         one(standby, in_time, seen, "rehearsal", told);
         one(only, in_time - 1, fine(), "soaked", "redis-standby has held for 59m 59s");
@@ -273,7 +310,45 @@ mod tests {
             let told = "c1, c2, c3, c4, c5, and 2 more";
             one(step, in_time, Observed { strangers, ..fine() }, "nobody_else_writes", told);
             let unseen = Observed { strangers_unseen: vec!["main: NOPERM".into()], ..fine() };
-            one(step, in_time, unseen, "nobody_else_writes", "main: NOPERM");
+            let told = failing(step.0, step.1, in_time, &unseen);
+            assert!(told.iter().all(|(_, figure)| figure == "main: NOPERM"), "{told:?}");
+            let names: Vec<_> = told.iter().map(|(name, _)| *name).collect();
+            let expected = ["nobody_else_writes", "nobody_else_reads"];
+            assert_eq!(names, expected[..if step == only { 2 } else { 1 }]);
         }
+        let readers = vec!["10.0.0.1:5 (get, 3 s ago)".to_owned()];
+        one(only, in_time, Observed { readers: readers.clone(), ..fine() }, "nobody_else_reads", &readers[0]);
+        assert_eq!(
+            failing(standby.0, standby.1, in_time, &Observed { readers, ..fine() }),
+            [],
+            "Redis is mirrored still"
+        );
+    }
+
+    /// A stash that nobody uses may move, and is not told that all was seen to be well.
+    #[test]
+    fn where_no_client_has_shown_anything_the_figures_say_so() {
+        let steps = [(Phase::DualWrite, Phase::KaskFirst), (Phase::RedisStandby, Phase::KaskOnly)];
+        let told = steps.map(|(from, to)| guards(&sample(from, 1), to, 2, &Observed::default()));
+        let idle = told.iter().flatten().filter(|guard| ["shadow_agrees", "kask_errors"].contains(&guard.name));
+        let figures: Vec<_> = idle.map(|guard| (guard.ok, guard.figure.contains("so this shows nothing"))).collect();
+        assert_eq!(figures, [(true, true); 2]);
+    }
+
+    /// A decant that has been up for two days has met no fall-back in them: in dual-write there is none.
+    #[test]
+    fn time_before_kask_first_is_no_rehearsal() {
+        let seen = met(|met| (met.fallbacks, met.without_fallback_ms) = (0, 48 * HOUR));
+        let step = (Phase::KaskFirst, Phase::RedisStandby);
+        let told = "0 of 1000 reads of the last hour (not all of them in kask-first) fell back on Redis: misses of the next phase; \
+                    kask-first has held for 59m 59s, the last 59m 59s of it without such a read";
+        assert_eq!(failing(step.0, step.1, HOUR, &seen), [("rehearsal", told.to_owned())]);
+        assert_eq!(failing(step.0, step.1, HOUR + 1, &seen), []);
+        let unread = met(|met| (met.reads, met.fallbacks, met.without_fallback_ms) = (0, 0, 1_000));
+        let told = failing(step.0, step.1, HOUR + 1, &unread);
+        assert!(
+            told[0].1.starts_with("no client has read anything in the last hour, which shows nothing; "),
+            "{told:?}"
+        );
     }
 }

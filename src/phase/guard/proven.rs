@@ -148,6 +148,8 @@ mod tests {
         assert_eq!(still(|figures| (figures.sampled, figures.in_kask) = (200, 200)), None);
         let one_lacks = still(|figures| (figures.sampled, figures.in_kask) = (200, 199));
         assert_eq!(one_lacks.as_deref(), Some("199 of 200 sampled keys are in Kask"));
+        let some_fail = still(|figures| (figures.sampled, figures.in_kask, figures.unasked) = (9, 8, 7));
+        assert_eq!(some_fail.as_deref(), Some("8 of 9 sampled keys are in Kask (7 more were not answered for)"));
         assert!(still(|figures| figures.sample_fails = Some("no SCAN".into())).unwrap().ends_with("no SCAN"));
     }
 

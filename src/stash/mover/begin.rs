@@ -6,7 +6,7 @@ use crate::{
     phase::{
         Phase,
         guard::{self, Figures, Guard},
-        record::{Made, Measured, PhaseRecord},
+        record::{Made, PhaseRecord},
         step::{NoStep, Step, step},
     },
     stash::alone::Promise,
@@ -76,11 +76,7 @@ impl Mover {
             now_unix_ms: unix_ms(),
             alone_since_unix_ms: self.stash.site.world.alone.since_unix_ms(),
         };
-        let next = PhaseRecord {
-            forced: !passed,
-            guards: guards.iter().map(Measured::from).collect(),
-            ..record.after(&step, &made)
-        };
+        let next = record.after(&step, &made, &guards);
         Ok((guards, next))
     }
 

@@ -4,7 +4,10 @@ use super::{MoveFault, MoveRequest, Mover, begin::step_of, unix_ms};
 use crate::{
     codec::{key::Key, show::rfc3339},
     phase::{Phase, guard::Figures, record::PhaseRecord},
-    stash::{SuspectFigures, sample},
+    stash::{
+        SuspectFigures,
+        sample::{self, Sample},
+    },
     tier::kask::KaskRead,
 };
 use std::time::Duration;
@@ -53,8 +56,8 @@ impl Mover {
         }
         match (step.from, step.to) {
             (Phase::RedisOnly, Phase::DualWrite) => {
-                figures.fitness =
-                    self.stash.fitness(figures.shards_away.is_empty() && figures.kask_fails.is_none()).await;
+                let write = figures.shards_away.is_empty() && figures.kask_fails.is_none();
+                figures.fitness = self.stash.fitness(&figures.shards_away, write).await;
                 self.sample(step.from, STALE_SAMPLE_KEYS, &mut figures).await;
             }
             (Phase::DualWrite, Phase::KaskFirst) => {
@@ -76,7 +79,9 @@ impl Mover {
             return;
         }
         match sample::take(&self.stash, phase, most).await {
-            Ok(sample) => (figures.sampled, figures.in_kask) = (sample.sampled, sample.in_kask),
+            Ok(Sample { sampled, in_kask, unasked }) => {
+                (figures.sampled, figures.in_kask, figures.unasked) = (sampled, in_kask, unasked);
+            }
             Err(why) => figures.sample_fails = Some(why),
         }
     }

@@ -30,16 +30,18 @@ pub const CASES: &[Case] = &[
     case("kask_takes_writes", "dual-write", with_a_kask_that_takes_no_writes, "a probe was not written: "),
     case("no_backlog", "kask-first", with_a_backlog, "1001 writes are open in the outbox"),
     case("kask_not_stale", "dual-write", back_in_redis_only, "nobody says so"),
+    case("kask_was_not_stale", "kask-first", forced_out_of_redis_only, "although Kask may have held older values"),
     case("backfill_finished", "redis-standby", backfilled_before_kask_went_stale, "writes have gone past Kask since"),
     case("verified", "redis-standby", copied_and_not_compared, "no run of verify over every key has ended"),
     case("still_in_kask", "redis-standby", with_a_kask_that_was_emptied, "0 of 1 sampled keys are in Kask"),
     case("mirror_is_clean", "kask-first", back_in_redis_standby, "writes have gone past Redis"),
     case("redis_missed_nothing", "redis-standby", in_kask_only, "it lacks 1 that were acknowledged"),
     case("shadow_agrees", "kask-first", differing_in_shadow, "Kask had another value for "),
-    case("rehearsal", "redis-standby", fallen_back_a_moment_ago, " reads of the last hour would have been misses"),
+    case("rehearsal", "redis-standby", fallen_back_a_moment_ago, "fell back on Redis: misses of the next phase"),
     case("soaked", "kask-only", in_redis_standby_for_a_moment, "redis-standby has held for "),
     case("kask_errors", "kask-only", with_a_kask_that_failed, " requests to Kask failed in the last hour ("),
     case("nobody_else_writes", "dual-write", beside_another_writer, " (set, "),
+    case("nobody_else_reads", "kask-only", beside_a_reader, " (get, "),
 ];
 
 pub struct Stage {
@@ -107,16 +109,34 @@ fn with_kask_away() -> Stage {
 
 /// Kask has nothing, and refuses every write for good.
 fn with_a_kask_that_refuses(phase: &'static str) -> Stage {
-    let answer = |status: &str, problem: &str| {
+    with_a_kask_that_answers(phase, |head| match head.starts_with("GET ") {
+        true => ("404 Not Found", "not_found"),
+        false => ("400 Bad Request", "bad_request"),
+    })
+}
+
+/// A probe is answered, and no key of Redis.
+pub fn with_a_kask_that_fails_for_keys() -> Stage {
+    let stage = with_a_kask_that_answers("redis-only", |head| match head.contains("/decant-probe-") {
+        true => ("404 Not Found", "not_found"),
+        false => ("500 Internal Server Error", "internal_server_error"),
+    });
+    redis_set(&stage.redis, "k", "i:1;");
+    stage
+}
+
+/// A status and a problem of Kask's, by the head of a request.
+fn with_a_kask_that_answers(
+    phase: &'static str,
+    answer: impl Fn(&str) -> (&'static str, &'static str) + Send + Sync + 'static,
+) -> Stage {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let kask = runtime.block_on(Liar::start_by(move |_, asked| {
+        let (status, problem) = answer(&asked.head);
         let body = format!(r#"{{"type":"https://www.mediawiki.org/wiki/Kask/errors/{problem}"}}"#);
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
         Act::Say((head + &body).into_bytes())
-    };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let kask = runtime.block_on(Liar::start_by(move |_, asked| match asked.head.starts_with("GET ") {
-        true => answer("404 Not Found", "not_found"),
-        false => answer("400 Bad Request", "bad_request"),
     }));
     let redis = RedisServer::start();
     let setup = Setup {
@@ -180,6 +200,12 @@ fn with_a_redis_that_evicted() -> Stage {
 fn back_in_redis_only() -> Stage {
     let stage = Stage::new("dual-write", "");
     stage.decant.move_to("redis-only");
+    stage
+}
+
+fn forced_out_of_redis_only() -> Stage {
+    let stage = back_in_redis_only();
+    stage.force("dual-write");
     stage
 }
 
@@ -264,6 +290,15 @@ pub fn beside_another_writer() -> Stage {
     let mut stage = Stage::new("redis-only", "");
     let mut other = stage.redis.client();
     redis::cmd("SET").arg("k").arg("i:1;").exec(&mut other).unwrap();
+    stage.held.push(other);
+    stage
+}
+
+/// As a MediaWiki that was never switched to decant.
+pub fn beside_a_reader() -> Stage {
+    let mut stage = Stage::new("redis-standby", "");
+    let mut other = stage.redis.client();
+    let _: Option<String> = redis::cmd("GET").arg("k").query(&mut other).unwrap();
     stage.held.push(other);
     stage
 }

@@ -290,7 +290,7 @@ fn first_record(first: &Fence) -> PhaseRecord {
     };
     let made =
         Made { by: "decant", reason: "first start", member: &name_of(0), now_unix_ms: 0, alone_since_unix_ms: None };
-    PhaseRecord { state: State::Settled, ..nothing.after(&step, &made) }
+    PhaseRecord { state: State::Settled, ..nothing.after(&step, &made, &[]) }
 }
 
 impl Schedule {

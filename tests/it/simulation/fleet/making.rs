@@ -9,7 +9,7 @@ use decant::{
         Phase,
         guard::{Figures, Fitness, guards_of},
         proof::{BackfillProof, VerifyProof},
-        record::{Line, Made, Measured, PhaseRecord},
+        record::{Line, Made, PhaseRecord},
         step::{Goal, Step, step},
     },
     protocol::world::Millis,
@@ -200,8 +200,7 @@ impl Fleet {
         let alone = sim.journal.iter().any(|line| line.decant == decant).then_some(sim.now);
         let made =
             Made { by: "root", reason: "a test", member: name, now_unix_ms: sim.now, alone_since_unix_ms: alone };
-        let guards = guards.iter().map(Measured::from).collect();
-        Some(PhaseRecord { forced: !passed, guards, ..record.is.after(step, &made) })
+        Some(record.is.after(step, &made, &guards))
     }
 
     /// What the mover measures itself. What nobody can measure in one instant, it has had time for: a backfill and a verify, if they
@@ -258,13 +257,15 @@ impl Fleet {
         }
     }
 
-    /// The operator empties Kask before it is written again; where keys are ahead, it was emptied for them.
+    /// The operator empties Kask before it is written again; where keys are ahead, it was emptied for them, unless they were forced.
     fn empty_kask(&self, s: &Schedule, making: &Making) {
         let (record, sim) = (&making.record, &mut *s.sim.lock().unwrap());
         let entered = (making.step.from, making.step.to) == (Phase::RedisOnly, Phase::DualWrite);
-        let ripe = record.is.kask_stale_since_unix_ms.is_none_or(|since| sim.now >= since + sim.lease);
+        let stale_since = record.is.kask_stale_since_unix_ms;
+        let ripe = stale_since.is_none_or(|since| sim.now >= since + sim.lease);
+        let holds_older = record.is.ahead.is_none() || stale_since.is_some();
         let newest = self.etcd.holds(&When::Unchanged(self.keys.record(), record.changed));
-        if entered && !making.force && record.is.ahead.is_none() && ripe && newest {
+        if entered && !making.force && holds_older && ripe && newest {
             sim.say(|| "Kask is emptied".into());
             sim.kask.wipe();
             sim.log.wiped();
