@@ -59,7 +59,7 @@ fn assert_remembered(decant: &Whole) {
         refused["guards"].is_array()
     });
     let guards = refused["guards"].as_array().unwrap_or_else(|| panic!("{status} {refused}"));
-    let failed = guards.iter().find(|guard| guard["name"] == "kask_not_stale" && guard["ok"] == false);
+    let failed = guards.iter().find(|guard| guard["name"] == "kask_was_not_stale" && guard["ok"] == false);
     let figure = failed.unwrap_or_else(|| panic!("{status} {refused:#}"))["figure"].as_str().unwrap();
     assert!(figure.contains("was forced by Eve"), "{figure}");
 }
