@@ -9,7 +9,11 @@ use super::{
 };
 use crate::{
     dialect::About,
-    stash::mover::{Mover, unix_ms},
+    phase::Phase,
+    stash::{
+        StashFigures,
+        mover::{Mover, unix_ms},
+    },
 };
 use tokio::time::Instant;
 
@@ -75,9 +79,21 @@ fn stash_ready(mover: &Mover) -> StashReadyView {
         Some(why) => Some(format!("the phase in force is not confirmed yet: {why}")),
         None => Some("the phase in force is not confirmed yet".to_owned()),
     };
+    let kask_down = kask_down(mover, &figures).map(str::to_owned);
     let down = figures.shards.into_iter().filter(|shard| figures.redis_in_use && !shard.up);
     let shards_down = down
         .map(|shard| ShardDownView { name: shard.name, why: shard.why_down.unwrap_or_else(|| "no connection".into()) })
         .collect();
-    StashReadyView { name: stash.name.clone(), ready, why, shards_down }
+    StashReadyView { name: stash.name.clone(), ready, why, shards_down, kask_down }
+}
+
+/// As far as its last answers tell: nobody is asked for this page's sake.
+fn kask_down(mover: &Mover, figures: &StashFigures) -> Option<&'static str> {
+    let record = mover.shown()?;
+    let in_use = record.phase.uses_kask() || record.has(Phase::DualWrite);
+    match figures.kask_breaker.as_str() {
+        _ if !in_use || figures.kask_up => None,
+        "" | "closed" => Some("its last answers were failures"),
+        _ => Some("it does not answer, and is not asked but for probes"),
+    }
 }

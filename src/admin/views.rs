@@ -177,6 +177,8 @@ pub struct StashReadyView {
     pub why: Option<String>,
     /// For information: a tier that is away makes nothing unready.
     pub shards_down: Vec<ShardDownView>,
+    /// Why Kask counts as away, where it is used; for information, too.
+    pub kask_down: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -197,10 +197,18 @@ impl Outbox {
         Ok(Fence::parse(std::str::from_utf8(as_bytes(&value)?).unwrap_or("")).ok())
     }
 
-    pub async fn raise(&self, shard: usize, fence: &Fence, until: Instant) -> Result<Raised, ShardFault> {
+    /// `settled`: the move to this fence is over, and nothing of before it is left to arrive in Kask.
+    pub async fn raise(
+        &self,
+        shard: usize,
+        fence: &Fence,
+        settled: bool,
+        until: Instant,
+    ) -> Result<Raised, ShardFault> {
         let (text, version, lease) = (fence.to_text(), fence.version.to_string(), self.settings.lease_ms.to_string());
         let keys: [&[u8]; 3] = [&self.names.fence, &self.names.generation, &self.names.life];
-        let args: [&[u8]; 3] = [text.as_bytes(), version.as_bytes(), lease.as_bytes()];
+        let state: &[u8] = if settled { b"settled" } else { b"moving" };
+        let args: [&[u8]; 4] = [text.as_bytes(), version.as_bytes(), lease.as_bytes(), state];
         let reply = Reply::new(self.shards[shard].script(&scripts::RAISE, &keys, &args, until).await?)?;
         if reply.text(0)? != "raised" {
             return Ok(Raised::Refused(Fence::parse(reply.text(1)?).ok()));

@@ -21,8 +21,10 @@ pub enum Look {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
     No,
-    /// The last look was too long ago, or too much is pending: nobody knows.
+    /// The last look was too long ago, or there was none yet: nobody knows.
     Perhaps,
+    /// The last look showed more than can be listed: every key of the shard counts as pending, this one too.
+    Among,
     Yes,
 }
 
@@ -72,6 +74,9 @@ impl PendingKeys {
     }
 
     /// A look that was sent at `sent` has been answered. The fence that came with it must have been learned of before this is called.
+    ///
+    /// One that lists nothing keeps every key pending until one lists keys again, and with them those that this decant left: it does not
+    /// remember them as well, for in a long outage of Kask they are as many as there are writes.
     pub fn looked(&self, look: Look, sent: Millis) {
         let mut state = self.state();
         state.look = look;
@@ -90,13 +95,14 @@ impl PendingKeys {
         if state.own.contains_key(key) {
             return Pending::Yes;
         }
-        let known = match &state.look {
-            Look::Keys(keys) if keys.contains(key) => return Pending::Yes,
-            Look::Keys(_) => true,
-            Look::Everything => false,
-        };
-        let is_fresh = state.look_sent.is_some_and(|sent| now.saturating_sub(sent) <= fresh);
-        if known && is_fresh { Pending::No } else { Pending::Perhaps }
+        let Some(sent) = state.look_sent else { return Pending::Perhaps };
+        match &state.look {
+            Look::Keys(keys) if keys.contains(key) => Pending::Yes,
+            Look::Keys(_) if now.saturating_sub(sent) <= fresh => Pending::No,
+            Look::Keys(_) => Pending::Perhaps,
+            // However old: this is what they were last known as.
+            Look::Everything => Pending::Among,
+        }
     }
 
     /// How many keys the last look showed, with this decant's own (an estimate: the two overlap).
@@ -125,8 +131,21 @@ mod tests {
         assert_eq!(pending.of(&key("a"), 1200, 200), Pending::No);
         assert_eq!(pending.of(&key("b"), 1200, 200), Pending::Yes);
         assert_eq!(pending.of(&key("a"), 1201, 200), Pending::Perhaps);
-        pending.looked(Look::Everything, 1300);
-        assert_eq!(pending.of(&key("a"), 1300, 200), Pending::Perhaps);
+    }
+
+    #[test]
+    fn over_the_bound_every_key_is_pending_until_a_look_lists_keys_again() {
+        let pending = PendingKeys::default();
+        pending.begin(&key("own"));
+        pending.end(&key("own"), false, 5);
+        pending.looked(Look::Everything, 10);
+        for name in ["own", "another's"] {
+            assert_eq!(pending.of(&key(name), 10, 200), Pending::Among, "{name}");
+            assert_eq!(pending.of(&key(name), 100_000, 200), Pending::Among, "{name}, with Redis away since");
+        }
+        pending.looked(Look::Keys([key("own")].into()), 20);
+        assert_eq!(pending.of(&key("own"), 20, 200), Pending::Yes);
+        assert_eq!(pending.of(&key("another's"), 20, 200), Pending::No);
     }
 
     #[test]

@@ -121,8 +121,9 @@ impl<W: World> Reading<'_, W> {
             Err(refusal @ Refusal::Fence(_)) => return self.refused(refusal),
             // Nobody but this decant can have left `redis-standby`, and it has not: Kask is the sequencer.
             Err(_) if self.belief.may_be_alone(self.key) => return self.kask_stands().await,
-            Err(refusal) if known == Pending::Yes => return self.refused(refusal),
-            // Nobody knows whether the key is pending, and Redis cannot tell: what it was last known as counts.
+            Err(refusal) if matches!(known, Pending::Yes | Pending::Among) => return self.refused(refusal),
+            // Nobody knows whether the key is pending, and Redis cannot tell: what it was last known as counts. A decant that has never
+            // looked knows no key as pending.
             Err(_) => return self.kask_as_always().await,
         };
         let checked = self.site.rules.holds(Safeguard::CheckedRead);

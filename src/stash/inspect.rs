@@ -206,6 +206,7 @@ impl Stash {
         match self.site.pending_of(key) {
             Pending::No => "no",
             Pending::Perhaps => "perhaps",
+            Pending::Among => "among too many to list",
             Pending::Yes => "yes",
         }
     }

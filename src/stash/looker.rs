@@ -13,7 +13,6 @@ use crate::{
     },
 };
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -73,7 +72,8 @@ impl ShardView {
     }
 }
 
-type Due = BTreeMap<Key, Vec<Token>>;
+/// Each key with what has expired of it, the oldest first.
+type Due = Vec<(Key, Vec<Token>)>;
 
 impl Stash {
     /// Looks at one shard until stopped.
@@ -220,10 +220,8 @@ impl Stash {
         if quiet {
             return Due::new();
         }
-        due.retain(|_, expired| self.is_worth_claiming(expired));
-        while due.len() > REAP_BATCH_MAX {
-            due.pop_last();
-        }
+        due.retain(|(_, expired)| self.is_worth_claiming(expired));
+        due.truncate(REAP_BATCH_MAX);
         due
     }
 

@@ -48,8 +48,10 @@ impl Stash {
         outbox.fence(shard, until).await.map_err(|fault| format!("shard {}: {fault}", self.shard_name(shard)))
     }
 
-    pub async fn raise_on(&self, shard: usize, fence: &Fence, until: Instant) -> Result<Raised, String> {
+    /// `settled`: nothing of before this fence is left to arrive in Kask.
+    pub async fn raise_on(&self, shard: usize, fence: &Fence, settled: bool, until: Instant) -> Result<Raised, String> {
         let Some(outbox) = &self.site.world.outbox else { return Err("no Redis is configured for this stash".into()) };
-        outbox.raise(shard, fence, until).await.map_err(|fault| format!("shard {}: {fault}", self.shard_name(shard)))
+        let raised = outbox.raise(shard, fence, settled, until).await;
+        raised.map_err(|fault| format!("shard {}: {fault}", self.shard_name(shard)))
     }
 }

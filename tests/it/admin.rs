@@ -20,7 +20,7 @@ async fn pages_without_a_token() {
         (ready.status, ready.json()),
         (
             200,
-            json!({ "ready": true, "stashes": [{ "name": "echoseen", "ready": true, "why": null, "shards_down": [] }] })
+            json!({ "ready": true, "stashes": [{ "name": "echoseen", "ready": true, "why": null, "shards_down": [], "kask_down": null }] })
         )
     );
     let metrics = decant.get("/metrics").await;

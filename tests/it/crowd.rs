@@ -28,6 +28,8 @@ const HELD: usize = 256 * MIB;
 /// What ARCHITECTURE.md says: twice what may be held, so much for each connection, and so much for the rest.
 const EACH_CONNECTION: usize = 32 * 1024;
 const THE_REST: usize = 128 * MIB;
+/// Where every connection is taken, a new one waits until one of them has lain still for `limits.header_timeout_ms`, as it is by default.
+const LIES_STILL: Duration = Duration::from_secs(5);
 const BUDGET: Duration = Duration::from_millis(2_500);
 /// Longer than anything here waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -263,6 +265,8 @@ fn stalled_and_oversized_clients_do_not_fill_the_memory_and_others_are_served() 
         anew.failures.first()
     );
     assert!(most < bound, "{} MiB, and the bound is {} MiB", most / MIB, bound / MIB);
+    let late = of_per_mille(&mut anew.times, 990);
+    assert!(late <= LIES_STILL + BUDGET, "p99 {late:?} of new connections: they wait for more than one to lie still");
     let late = of_per_mille(&mut kept.times, 990);
     assert!(!full || late <= BUDGET, "p99 {late:?} is over the budget, {BUDGET:?}");
 }

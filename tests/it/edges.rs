@@ -279,6 +279,35 @@ fn very_many_intents_drain() {
     assert_eq!(kask.holds("many02999").as_deref(), Some("JSON..2999"));
 }
 
+/// More copies are open than a look lists, and then Redis is away: what Kask holds may be older than what was acknowledged, of any key.
+#[test]
+fn too_many_pending_keys_to_list_are_all_refused_while_redis_is_away() {
+    let (mut redis, mut kask) = (RedisServer::start(), Kask::start());
+    let decant = Whole::start(&Setup {
+        outbox: "pending_keys_max = 1\n".into(),
+        // Nothing is healed meanwhile.
+        lease_ms: 60_000,
+        ..Setup::new(&redis, "kask-first").with_kask(&kask)
+    });
+    for key in ["changed", "deleted", "untouched"] {
+        assert_eq!(decant.set(key, "JSON..1").status(), 201);
+    }
+    decant.wait_drained(&redis);
+    kask.kill_9();
+    assert_eq!(decant.set("changed", "JSON..2").status(), 201);
+    assert_eq!(decant.delete("deleted").status(), 204);
+    assert_eq!(decant.got("changed"), (200, "JSON..2".into()));
+    redis.kill();
+    kask.restart();
+    assert_eq!(kask.holds("changed").as_deref(), Some("JSON..1"));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    while std::time::Instant::now() < until {
+        for key in ["changed", "deleted", "untouched"] {
+            assert_eq!(decant.get(key).status(), 503, "{key}");
+        }
+    }
+}
+
 /// An outage must not fill the disk with one line a request.
 #[test]
 fn refused_operations_are_told_of_once_in_a_while() {

@@ -3,7 +3,11 @@
 use crate::{
     redis_server::RedisServer,
     support::{Wire, ask, exchange, request},
-    whole::{BASE, Kask, Setup, Whole, redis_set, wait_until},
+    whole::{BASE, Kask, PATIENCE, Setup, Whole, redis_set, wait_until},
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 const LARGE: usize = 4 * 1024 * 1024;
@@ -51,4 +55,35 @@ fn answers_that_are_not_taken_do_not_fill_the_memory() {
         wait_until("there is room again", || exchange(decant.data, &large).status() == 200);
     }
     assert_eq!(decant.metric("decant_breaker_opened_total", &[]), 0.0, "that is no tier's fault");
+}
+
+/// Each operation waits for a Kask that hangs, and holds its place meanwhile. Who finds none is told so, and does not wait.
+#[test]
+fn what_is_over_the_requests_in_flight_is_refused_at_once() {
+    let (redis, kask) = (RedisServer::start(), Kask::start());
+    let limits = "requests_in_flight_max = 2\n".to_owned();
+    let setup = Setup::new(&redis, "kask-first").with_kask(&kask);
+    let decant = Whole::start(&Setup { limits, kask_timeout_ms: 1_200, lease_ms: 3_000, ..setup });
+    let (decant, seen, until) = (&decant, &AtomicBool::new(false), Instant::now() + PATIENCE);
+    kask.hang();
+    std::thread::scope(|scope| {
+        for key in ["a", "b"] {
+            scope.spawn(move || {
+                while !seen.load(Ordering::Relaxed)
+                    && Instant::now() < until
+                    && decant.set(key, "JSON..1").status() != 500
+                {}
+            });
+        }
+        wait_until("both places are taken", || {
+            let asked = Instant::now();
+            let refused = decant.set("c", "JSON..1");
+            let at_once = asked.elapsed() < Duration::from_millis(500);
+            let told = (refused.status(), refused.header("retry-after")) == (503, Some("1"));
+            seen.store(told && at_once && refused.text().contains("too many operations"), Ordering::Relaxed);
+            seen.load(Ordering::Relaxed)
+        });
+    });
+    kask.go_on();
+    wait_until("there is room again", || decant.set("c", "JSON..1").status() == 201);
 }

@@ -7,6 +7,7 @@ use crate::{
     whole::{Kask, Setup, Whole, redis_holds, redis_set, wait_until},
 };
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 fn cli(decant: &Whole, args: &[&str]) -> (i32, String, String) {
     let admin = format!("http://{}", decant.admin);
@@ -248,6 +249,36 @@ fn a_mirror_that_lost_writes_is_no_way_back_also_once_that_is_accepted() {
     decant.begin_move("kask-first", json!({ "force": true }));
     decant.wait_settled("kask-first");
     wait_until("Redis is written first again", || shard(decant)["mirror_lost_since"].is_null());
+}
+
+/// In `redis-standby` Kask decides, and nothing of before is on its way there: no write waits for the quiet lease of a server that came
+/// back without anything, or of one that has lost its fence.
+#[test]
+fn a_mirror_that_is_emptied_keeps_no_write_waiting() {
+    let (mut redis, kask) = (RedisServer::start(), Kask::start());
+    let setup = Setup { lease_ms: 20_000, ..Setup::new(&redis, "redis-standby").with_kask(&kask) };
+    let decant = Whole::start(&setup);
+    assert_eq!(decant.set("k", "JSON..1").status(), 201);
+    decant.wait_drained(&redis);
+    for emptied in ["restarted", "flushed"] {
+        match emptied {
+            "restarted" => redis.restart_empty(),
+            _ => call(&redis, &["FLUSHALL"]),
+        }
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            let asked = Instant::now();
+            let status = decant.set("k", "JSON..2").status();
+            assert!(
+                status == 201 && asked.elapsed() < Duration::from_secs(1),
+                "{emptied}: {status} {:?}",
+                asked.elapsed()
+            );
+        }
+        let quiet = shard(&decant)["quiet_ms"].as_u64().unwrap();
+        assert!(quiet > 10_000, "{emptied}: the quiet lease has not begun: {quiet}");
+        wait_until("it is mirrored", || redis_holds(&redis, "k").as_deref() == Some("2"));
+    }
 }
 
 #[test]

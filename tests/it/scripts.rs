@@ -315,13 +315,14 @@ impl Pair {
         let fence = Fence { version, phase, ahead, ..self.fences[0].clone() };
         // Once in a while by the member whose lease is long: a mark then waits for what may still arrive.
         let member = &self.members[self.random.usize(..2)];
-        let raised = member.lua.raise(0, &fence, soon()).await;
+        let settled = self.random.bool();
+        let raised = member.lua.raise(0, &fence, settled, soon()).await;
         if !self.model.accepts(member.model.life) {
             assert!(raised.unwrap_err().to_string().contains("LIFE"));
             return;
         }
         let raised = raised.unwrap();
-        assert_eq!(raised == Raised::Done, self.model.raise(&fence, member.lease_ms, self.now));
+        assert_eq!(raised == Raised::Done, self.model.raise(&fence, settled, member.lease_ms, self.now));
         if raised == Raised::Done && Some(&fence) != self.fences.last() {
             self.fences.push(fence);
         }
@@ -439,8 +440,8 @@ async fn the_scripts_do_what_the_model_does() {
         ahead: None,
     };
     assert_eq!(members[0].lua.fence(0, soon()).await.unwrap(), None);
-    assert_eq!(members[0].lua.raise(0, &first, soon()).await.unwrap(), Raised::Done);
-    assert!(model.raise(&first, 0, 0));
+    assert_eq!(members[0].lua.raise(0, &first, false, soon()).await.unwrap(), Raised::Done);
+    assert!(model.raise(&first, false, 0, 0));
     copy_all(&redis, 0, 1);
     let mut pair = Pair {
         redis,
@@ -498,7 +499,7 @@ async fn nothing_younger_than_the_lease_is_claimed() {
     for outbox in [&young, &expired] {
         assert!(outbox.shards()[0].wait_up(until).await);
     }
-    young.raise(0, &fence, until).await.unwrap();
+    young.raise(0, &fence, false, until).await.unwrap();
     let key = Key::from_bytes("k");
     let applied = young.apply(&key, &fence.to_text(), &Content::Nothing, Some(Token(1)), false, until).await.unwrap();
     assert_eq!(young.expired(0, 3_600_000, 10, until).await.unwrap(), []);
@@ -524,7 +525,7 @@ async fn a_full_redis_does_a_script_whole_or_not_at_all() {
         member: "m".into(),
         ahead: None,
     };
-    outbox.raise(0, &fence, until).await.unwrap();
+    outbox.raise(0, &fence, false, until).await.unwrap();
     let (text, key, other) = (fence.to_text(), Key::from_bytes("k"), Key::from_bytes("l"));
     let value = Content::Body(Bytes::from_static(b"JSON..1"));
     let applied = outbox.apply(&key, &text, &value, Some(Token(1)), false, until).await.unwrap();

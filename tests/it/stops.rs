@@ -6,6 +6,7 @@ use crate::{
     support::{Wire, request},
     whole::{BASE, Kask, Setup, Whole, intents, redis_holds, wait_until},
 };
+use serde_json::Value;
 use std::{
     net::TcpStream,
     sync::atomic::{AtomicUsize, Ordering},
@@ -124,6 +125,10 @@ fn a_start_without_redis_says_why_and_serves_when_it_is_back() {
     assert_eq!(decant.got("k"), (200, "JSON..3".into()));
 }
 
+fn kask_down(decant: &Whole) -> Value {
+    decant.admin_get("/readyz")["stashes"][0]["kask_down"].clone()
+}
+
 /// Redis has everything: a Kask that is down keeps nobody from starting, and gets what it lacks.
 #[test]
 fn a_start_without_kask_serves_what_redis_holds() {
@@ -136,12 +141,17 @@ fn a_start_without_kask_serves_what_redis_holds() {
     decant.restart_unserved();
     wait_until("it is ready", || ready(&decant).0 == 200);
     assert_eq!(decant.got("k"), (200, "JSON..1".into()));
+    wait_until("it is told, and changes nothing", || {
+        assert_eq!(decant.get("nobody").status(), 503, "an error is not a miss");
+        let told = kask_down(&decant);
+        told.as_str().is_some_and(|why| why.starts_with("it")) && ready(&decant).0 == 200
+    });
     assert_eq!(decant.set("new", "JSON..2").status(), 201);
-    assert_eq!(decant.get("nobody").status(), 503, "an error is not a miss");
     kask.restart();
     decant.wait_drained(&redis);
     assert_eq!(kask.holds("new").as_deref(), Some("JSON..2"));
     wait_until("it is asked again", || decant.get("nobody").status() == 404);
+    assert_eq!(kask_down(&decant), Value::Null);
 }
 
 /// What Redis still holds is found, and found in Kask from then on; a delete stays one.

@@ -30,7 +30,7 @@ impl Mover {
         if record.member != self.member {
             return caught_up;
         }
-        if let Some(other) = self.raise_where_needed(record).await {
+        if let Some(other) = self.raise_where_needed(record, record.is_settled()).await {
             tracing::error!(
                 stash = self.stash.name,
                 lost = record.phase.name(),
@@ -93,7 +93,9 @@ impl Mover {
 
     /// A missing or older fence is raised again from the record, never lowered. `Some`: another's of the same version was raised
     /// before this one ever was.
-    pub(super) async fn raise_where_needed(&self, record: &PhaseRecord) -> Option<Fence> {
+    ///
+    /// `settled`: so is the record, and no newer move can have begun. Then writes need not wait on a server that has forgotten the fence.
+    pub(super) async fn raise_where_needed(&self, record: &PhaseRecord, settled: bool) -> Option<Fence> {
         let retired = !record.phase.uses_redis() && record.state == State::Settled;
         if retired {
             return None;
@@ -104,7 +106,7 @@ impl Mover {
             if stands.is_some_and(|stands| stands == fence || stands.version > fence.version) {
                 continue;
             }
-            let why = match self.stash.raise_on(shard, &fence, until).await {
+            let why = match self.stash.raise_on(shard, &fence, settled, until).await {
                 Ok(Raised::Done) => {
                     self.troubles.unraised.over();
                     continue;

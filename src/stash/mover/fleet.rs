@@ -152,7 +152,9 @@ impl Mover {
         };
         self.adopt(joined, &record.is).await;
         joined.let_go(known, record.is.version);
-        if let Some(other) = self.raise_where_needed(&record.is).await {
+        // Who has promised may not have been told yet that the next move has begun.
+        let settled = record.is.is_settled() && joined.promised().is_none();
+        if let Some(other) = self.raise_where_needed(&record.is, settled).await {
             return Err(format!(
                 "{} raised another fence of version {}; does it share this record?",
                 other.member, other.version

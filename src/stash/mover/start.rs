@@ -108,7 +108,7 @@ impl Mover {
     async fn raise_everywhere(&self, record: &PhaseRecord) -> Result<Option<Fence>, String> {
         let fence = self.fence_of(record);
         for (shard, until) in self.all_shards() {
-            match self.stash.raise_on(shard, &fence, until).await? {
+            match self.stash.raise_on(shard, &fence, false, until).await? {
                 Raised::Done => {}
                 Raised::Refused(Some(other)) => return Ok(Some(other)),
                 Raised::Refused(None) => {

@@ -139,6 +139,7 @@ fn role(info: &Info, findings: &mut Verdicts) {
 /// `policy`: what CONFIG said, where it may be asked.
 fn memory(info: &Info, policy: Option<&str>, findings: &mut Verdicts) {
     let policy = policy.unwrap_or_else(|| info.get("maxmemory_policy"));
+    let (used, most) = (info.number("used_memory"), info.number("maxmemory"));
     match policy {
         "" => findings.warn(
             "eviction",
@@ -151,9 +152,14 @@ fn memory(info: &Info, policy: Option<&str>, findings: &mut Verdicts) {
             "it evicts decant's own records, and writes are then lost unseen: CONFIG SET maxmemory-policy volatile-lru \
              (or noeviction), and in redis.conf",
         ),
+        policy if policy.starts_with("volatile-") && most > 0 => findings.warn(
+            "eviction",
+            format!("maxmemory-policy is {policy}, and there is a maxmemory: values are evicted"),
+            "what is evicted before Kask has it is lost, as it always was, and a miss while Kask is away: give Redis room for all values \
+             until they are copied",
+        ),
         policy => findings.ok("eviction", format!("maxmemory-policy is {policy}: names without a TTL stay")),
     }
-    let (used, most) = (info.number("used_memory"), info.number("maxmemory"));
     let figure = match most {
         0 => format!("{} used, no maxmemory", size(used)),
         most => format!("{} of {} used", size(used), size(most)),
@@ -253,7 +259,8 @@ mod tests {
             ("role:master", "role:master\r\ncluster_enabled:1", ("cluster", Level::Fail)),
             ("volatile-lru", "allkeys-lru", ("eviction", Level::Fail)),
             ("maxmemory_policy", "x", ("eviction", Level::Warn)),
-            ("maxmemory:0", "maxmemory:1100000", ("memory", Level::Warn)),
+            ("maxmemory:0", "maxmemory:1100000\r\nmaxmemory_policy:noeviction", ("memory", Level::Warn)),
+            ("maxmemory:0", "maxmemory:9000000", ("eviction", Level::Warn)),
             ("aof_enabled:1", "aof_enabled:0", ("persistence", Level::Warn)),
             ("role:master", "role:master\r\nconnected_slaves:1", ("replicas", Level::Warn)),
             ("status:ok", "status:err", ("persistence", Level::Fail)),

@@ -88,7 +88,7 @@ impl Bench {
         report.unknown += epoch.ops.iter().filter(|op| matches!(op.told, Told::Unknown(_))).count() as u64;
         report.acknowledged_writes += epoch.ops.iter().filter(|op| op.told == Told::Done).count() as u64;
         report.reads_checked += verdict.reads_checked;
-        report.reads_excused += verdict.reads_excused;
+        verdict.excused.into_iter().for_each(|(kind, reads)| *report.excused.entry(kind).or_default() += reads);
         for fault in &faults {
             *report.faults.entry(fault.kind.clone()).or_default() += 1;
         }

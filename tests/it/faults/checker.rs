@@ -5,7 +5,7 @@
 //! its effects have settled, and the next epoch begins with what is there.
 //!
 //! Every read is held to what any client was told before it began, which is more than what its own client was told. One limit is
-//! stated by the product and counted here as excused: a decant that believes in a phase which reads Kask, and could not
+//! stated by the product and counted here as excused, by what it would have been: a decant that believes in a phase which reads Kask, and could not
 //! reach Redis, answers what Kask has, which can be older than a write whose copy had just failed. Once a move to `redis-standby` is over
 //! no such write is left: Redis is not needed there, and nothing is excused.
 
@@ -70,8 +70,11 @@ pub struct Violation {
 pub struct Verdict {
     pub violations: Vec<Violation>,
     pub reads_checked: u64,
-    pub reads_excused: u64,
+    pub excused: Excused,
 }
+
+/// What would have been a violation if the decant had reached Redis.
+pub type Excused = BTreeMap<Kind, u64>;
 
 const NEVER: Nanos = Nanos::MAX;
 
@@ -200,7 +203,7 @@ fn check_one(epoch: &Epoch, writes: &Writes, op: &Op, verdict: &mut Verdict) -> 
     // In the phases that always ask Redis before they say so, neither a miss nor an old value is excused.
     let trusts_kask: &[&str] = if kind == Kind::FalseMiss { &KASK_LEADS } else { &KASK_IS_READ };
     if believes(epoch, op, trusts_kask) && !epoch.redis_was_reached(op) && !epoch.only_in(&KASK_LEADS, op) {
-        verdict.reads_excused += 1;
+        *verdict.excused.entry(kind).or_default() += 1;
         return None;
     }
     Some((kind, what))

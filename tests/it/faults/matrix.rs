@@ -19,7 +19,7 @@ use table::{PHASES, Rows};
 
 /// Rows measured at once: they mostly wait.
 const AT_ONCE: usize = 6;
-/// What a busy machine has spoilt is measured again so often.
+/// What a busy machine has spoilt is measured again so often; what it cannot have spoilt is not: that fails at once.
 const TRIES: usize = 4;
 const BEGINS: &str = "<!-- measured: deploy/matrix.sh writes what follows -->\n";
 const ENDS: &str = "<!-- measured: until here -->\n";
@@ -54,6 +54,7 @@ fn sure(phase: &'static str, fault: Fault) -> Row {
     let mut seen = Vec::new();
     for _ in 0..2 * TRIES {
         let row = measure(phase, fault);
+        assert!(!row.breaks_a_promise(), "{phase}, {fault:?}: {row:#?}");
         if seen.contains(&row) {
             return row;
         }
@@ -77,7 +78,8 @@ fn the_matrix_in_the_document_is_what_is_measured() {
         let again = (0..TRIES).map(|_| measure(phase, fault));
         let mut last = None;
         for row in again {
-            if table::is_as_said(stands, phase, fault, &row) {
+            let wrong = table::is_wrong_at_once(stands, phase, fault, &row);
+            if wrong || table::is_as_said(stands, phase, fault, &row) {
                 return row;
             }
             last = Some(row);
@@ -86,7 +88,10 @@ fn the_matrix_in_the_document_is_what_is_measured() {
     });
     let mut wrong = Vec::new();
     for (phase, rows) in &measured {
-        let differing = rows.iter().filter(|(fault, row)| !table::is_as_said(stands, phase, *fault, row));
+        let is_well = |fault, row| {
+            table::is_as_said(stands, phase, fault, row) && !table::is_wrong_at_once(stands, phase, fault, row)
+        };
+        let differing = rows.iter().filter(|(fault, row)| !is_well(*fault, row));
         wrong.extend(differing.map(|(fault, row)| table::differs(stands, phase, *fault, row)));
     }
     assert!(

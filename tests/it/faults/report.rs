@@ -2,7 +2,7 @@
 
 use super::{
     bulk::Bulk,
-    checker::{Kind, Violation},
+    checker::{Excused, Kind, Violation},
     history::{Epoch, Nanos},
     storm::Fault,
 };
@@ -22,7 +22,7 @@ pub struct Report {
     pub unknown: u64,
     pub acknowledged_writes: u64,
     pub reads_checked: u64,
-    pub reads_excused: u64,
+    pub excused: Excused,
     pub rounds: u64,
     pub stages: u64,
     pub bulk: Bulk,
@@ -33,11 +33,26 @@ pub struct Report {
     pub violations: Vec<Found>,
 }
 
+/// So many reads may be excused of all that are checked, and a few more, where few are checked. In soaks it is one in four thousand.
+const EXCUSED_IN: u64 = 200;
+const EXCUSED_BESIDES: u64 = 20;
+
+impl Report {
+    pub fn excused(&self) -> u64 {
+        self.excused.values().sum()
+    }
+
+    /// What is excused is the exception: else the excuse hides what it was not made for.
+    pub fn excuses_too_much(&self) -> bool {
+        self.excused() > self.reads_checked / EXCUSED_IN + EXCUSED_BESIDES
+    }
+}
+
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "operations {} ({} of unknown outcome)", self.operations, self.unknown)?;
         writeln!(f, "acknowledged writes {}", self.acknowledged_writes)?;
-        writeln!(f, "reads checked {} ({} excused)", self.reads_checked, self.reads_excused)?;
+        writeln!(f, "reads checked {} ({} excused: {:?})", self.reads_checked, self.excused(), self.excused)?;
         writeln!(f, "rounds {} on {} stages, quiet in {:?}", self.rounds, self.stages, self.phases_left_quiet)?;
         let Bulk { begun, finished, copied, verified } = self.bulk;
         writeln!(f, "backfills {begun} ({finished} to their end, {copied} keys copied), runs of verify {verified}")?;
@@ -45,6 +60,18 @@ impl std::fmt::Display for Report {
         writeln!(f, "faults {}: {:?}", self.faults.values().sum::<u64>(), self.faults)?;
         write!(f, "violations {}", self.violations.len())
     }
+}
+
+#[test]
+fn what_is_excused_stays_the_exception() {
+    let report = |reads_checked, old, missed| Report {
+        reads_checked,
+        excused: [(Kind::WentBack, old), (Kind::FalseMiss, missed)].into(),
+        ..Report::default()
+    };
+    assert!(!report(92_872, 20, 3).excuses_too_much() && !report(10, 20, 0).excuses_too_much());
+    assert!(report(10, 20, 1).excuses_too_much() && report(92_872, 400, 100).excuses_too_much());
+    assert!(report(92_872, 20, 3).to_string().contains("(23 excused: {WentBack: 20, FalseMiss: 3})"));
 }
 
 fn ms(at: Nanos) -> f64 {

@@ -239,8 +239,9 @@ impl Schedule {
     fn raise_again(&mut self) {
         let sim = &mut *self.sim.lock().unwrap();
         let (lease, now, fence) = (sim.lease, sim.now, self.mover.fence());
+        let settled = self.mover.state != State::Raised;
         if sim.shard.fence() != Some(fence) && sim.is_any_connected() {
-            assert!(sim.shard.raise(fence, lease, now));
+            assert!(sim.shard.raise(fence, settled, lease, now));
             sim.say(|| format!("the fence is raised again: {}, version {}", fence.phase, fence.version));
         }
     }
@@ -326,7 +327,7 @@ impl Schedule {
             if allowed {
                 self.mover.prepare(&to, &self.keys, sim);
                 let (lease, now) = (sim.lease, sim.now);
-                assert!(sim.shard.raise(&fence, lease, now));
+                assert!(sim.shard.raise(&fence, false, lease, now));
                 sim.say(|| format!("the fence is raised: {}", fence.to_text()));
             }
             allowed

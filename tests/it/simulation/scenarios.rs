@@ -30,6 +30,8 @@ pub struct Mix {
     /// How probable it is that a request that was given up on goes on hanging each time it could land.
     pub hang_percent: u32,
     pub async_percent: u32,
+    /// A look lists so many pending keys, and none where there are more.
+    pub look_max: usize,
     /// The record is shared in etcd, and every decant is a member; none: one mover moves, who knows all.
     pub fleet: Option<Kind>,
 }
@@ -68,6 +70,7 @@ pub const EVERYTHING: Mix = Mix {
     ],
     hang_percent: 80,
     async_percent: 25,
+    look_max: 100,
     fleet: None,
 };
 
@@ -211,6 +214,14 @@ fn mix_without(safeguard: Safeguard) -> Mix {
         },
         Safeguard::Quiet => Mix { moves: 0, starts: &[KaskFirst], keys: 1..2, ..FORGETS },
     }
+}
+
+/// Where more is pending than a look lists, every key is, and every read asks Redis.
+#[test]
+fn holds_where_looks_list_nothing() {
+    let (first, count) = (env("DECANT_SIM_SEED", 1), env("DECANT_SIM_SCHEDULES", 20_000) / 4);
+    run_all(&Mix { look_max: 0, ..EVERYTHING }, first, count);
+    run_all(&Mix { look_max: 1, ..EVERYTHING }, first, count);
 }
 
 /// An `add` must not be told of a value in Kask whose delete is acknowledged and still on its way there: it waits, as any write does for a

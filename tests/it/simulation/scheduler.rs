@@ -163,7 +163,7 @@ impl Schedule {
         let sim = &mut *self.sim.lock().unwrap();
         let (lease, now) = (sim.lease, sim.now);
         sim.shard.adopt(Known::default(), lease, now);
-        assert!(sim.shard.raise(&first_fence(phase), lease, now));
+        assert!(sim.shard.raise(&first_fence(phase), false, lease, now));
         for key in &self.keys {
             let old = (self.rng.u32(0..4) > 0).then(|| Bytes::from(format!("{}0", show(key))));
             let copied = match phase {

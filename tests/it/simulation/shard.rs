@@ -373,8 +373,9 @@ impl Shard {
         found.into_iter().map(|(_, token, key)| (token, key)).collect()
     }
 
-    /// RAISE: never lowered, never over another stash's or another list of shards. Whether the fence stands now.
-    pub fn raise(&mut self, fence: &Fence, lease: Millis, now_ms: Millis) -> bool {
+    /// RAISE: never lowered, never over another stash's or another list of shards. Whether the fence stands now. `settled`: nothing of
+    /// before it is left to arrive in Kask, unless an older fence stands.
+    pub fn raise(&mut self, fence: &Fence, settled: bool, lease: Millis, now_ms: Millis) -> bool {
         if self.fence.as_ref() == Some(fence) {
             return true;
         }
@@ -383,10 +384,12 @@ impl Shard {
             .as_ref()
             .is_none_or(|now| now.version < fence.version && now.stash == fence.stash && now.shards == fence.shards);
         if fits {
+            if self.fence.is_some() || !settled {
+                self.life.moved = now_ms + lease;
+            }
             self.fence = Some(fence.clone());
             self.fence_text = Some(fence.to_text());
             self.next_generation();
-            self.life.moved = now_ms + lease;
         }
         fits
     }

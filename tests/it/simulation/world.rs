@@ -267,7 +267,8 @@ impl SimWorld {
     /// The look at the outbox, and the fence that came with it. Where the server has to be compared again, that is done.
     pub async fn look(&self) -> Result<(Look, Option<Fence>), Unheard> {
         let life = self.sim().links.known(self.decant).life;
-        let looked = move |shard: &mut Shard, _| (shard.look(100), shard.accepts(life), shard.writes());
+        let look_max = self.sim().mix.look_max;
+        let looked = move |shard: &mut Shard, _| (shard.look(look_max), shard.accepts(life), shard.writes());
         let look = self.script("LOOK".into(), Millis::MAX, false, looked).await;
         let Ok((look, accepted, writes)) = look else { return Err(Unheard("Redis was not heard".into())) };
         let sim = &mut *self.sim();

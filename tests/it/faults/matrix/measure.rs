@@ -41,12 +41,22 @@ const DELETE: usize = 4;
 const OLD: usize = 5;
 const OTHERS: std::ops::Range<usize> = 6..22;
 
+/// What may come of nothing, not once.
+const LOST: &str = "**acknowledged writes are lost**";
+const DIFFER: &str = "**the tiers differ**";
+
 /// What clients are answered, and what comes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// A get of a key on both tiers, of one only on Redis, of nobody's, a set, a delete.
     pub answers: [String; 5],
     pub afterwards: String,
+}
+
+impl Row {
+    pub fn breaks_a_promise(&self) -> bool {
+        [LOST, DIFFER].iter().any(|broken| self.afterwards.contains(broken))
+    }
 }
 
 pub fn measure(phase: &'static str, fault: Fault) -> Row {
@@ -287,8 +297,8 @@ impl Trial<'_> {
         let mut told = Vec::new();
         match self.wait_served(asked).or_else(|| self.wait_well()) {
             Some(why) => told.push(format!("**an operator is needed**: {why}")),
-            None if !self.writes_are_kept() => told.push("**acknowledged writes are lost**".into()),
-            None if !self.tiers_agree() => told.push("**the tiers differ**".into()),
+            None if !self.writes_are_kept() => told.push(LOST.into()),
+            None if !self.tiers_agree() => told.push(DIFFER.into()),
             None if healing && self.phase == "redis-standby" => told.push("Redis is brought up to date".into()),
             None if healing => told.push("Kask is brought up to date".into()),
             None => {}
@@ -334,6 +344,8 @@ impl Trial<'_> {
 
 type Answer = (Op, Option<String>);
 
+const NO_ANSWER: &str = "no answer";
+
 /// All at once: each meets the fault as the first.
 fn ask_all(stage: &Stage, asked: usize, actions: [(usize, Action); 5]) -> [Answer; 5] {
     std::thread::scope(|scope| {
@@ -356,7 +368,7 @@ fn told((op, tier): &Answer) -> String {
         (Told::Missing, _) => "404".into(),
         (Told::Done, Action::Delete) => "204".into(),
         (Told::Done, _) => "201".into(),
-        (Told::Unknown(0), _) => "no answer".into(),
+        (Told::Unknown(0), _) => NO_ANSWER.into(),
         (Told::Unknown(status), _) => status.to_string(),
         (Told::Exists | Told::Corrupt, _) => format!("**{:?}**", op.told),
     }
@@ -371,10 +383,29 @@ struct Said {
 /// What the first client is answered, and what later ones are, where that differs.
 fn cell(first: &Answer, later: &Said) -> String {
     let (said, says) = (told(first), &later.what);
+    let late = |said: &str, late| if late { format!("{said} late") } else { said.to_owned() };
     match (said == *says, is_late(first), later.late) {
         (true, false, _) => said,
         (true, true, true) => format!("{said}, late"),
         (true, true, false) => format!("{said}, at first late"),
-        (false, ..) => format!("{said}, then {says}"),
+        // How long nobody answered is how long decant lived, and says nothing of it.
+        (false, first, later) => format!("{}, then {}", late(&said, first && said != NO_ANSWER), late(says, later)),
     }
+}
+
+#[test]
+fn what_is_late_is_said_of_whoever_waited() {
+    let answer = |late: bool, told| {
+        let ended = if late { LATE.as_nanos() as u64 } else { 0 };
+        (Op { client: 0, decant: 0, key: 0, action: Action::Set(1), began: 0, ended, told }, None)
+    };
+    let says = |first: Answer, later: Answer| cell(&first, &Said { what: told(&later), late: is_late(&later) });
+    let (done, refused) = (|late| answer(late, Told::Done), |late| answer(late, Told::Unknown(503)));
+    assert_eq!(says(done(false), done(false)), "201");
+    assert_eq!(says(done(true), done(false)), "201, at first late");
+    assert_eq!(says(done(true), done(true)), "201, late");
+    assert_eq!(says(refused(false), done(false)), "503, then 201");
+    assert_eq!(says(refused(true), done(false)), "503 late, then 201");
+    assert_eq!(says(done(false), refused(true)), "201, then 503 late");
+    assert_eq!(says(answer(true, Told::Unknown(0)), done(false)), "no answer, then 201");
 }

@@ -66,6 +66,14 @@ pub fn is_as_said(text: &str, phase: &str, fault: Fault, row: &Row) -> bool {
     said(text, phase, fault) == Some(cells(row).as_str())
 }
 
+/// What no busy machine explains: a broken promise, or 404 to a get of what is there, where that is not said.
+pub fn is_wrong_at_once(text: &str, phase: &str, fault: Fault, row: &Row) -> bool {
+    const OF_WHAT_IS_THERE: usize = 2;
+    let stands: Vec<&str> = said(text, phase, fault).unwrap_or("").split(" | ").collect();
+    let gets = row.answers.iter().take(OF_WHAT_IS_THERE).zip(stands);
+    row.breaks_a_promise() || gets.into_iter().any(|(is, said)| is.contains("404") && !said.contains("404"))
+}
+
 pub fn differs(text: &str, phase: &str, fault: Fault, row: &Row) -> String {
     let stands = said(text, phase, fault).unwrap_or("nothing");
     format!("{phase}, {}:\n  stands:   {stands}\n  measured: {}", names(&[fault]), cells(row))
@@ -94,4 +102,15 @@ fn what_is_rendered_is_found_again() {
     }
     assert!(!is_as_said(&text, PHASES[0], first, &row("503")));
     assert_eq!(said(&text, PHASES[2], first), None);
+    let wrong = |row: Row| is_wrong_at_once(&text, PHASES[0], first, &row);
+    let with = |get: usize, told: &str| {
+        let mut row = row("201");
+        row.answers[get] = told.to_owned();
+        row
+    };
+    assert!(!wrong(row("201")) && !wrong(row("503")) && !wrong(with(0, "503")) && !wrong(with(1, "503, then 404")));
+    assert!(wrong(with(0, "404")) && wrong(with(0, "200 Kask, then 404")));
+    for broken in ["**acknowledged writes are lost**", "**the tiers differ**; the loss is told"] {
+        assert!(wrong(Row { afterwards: broken.to_owned(), ..row("201") }), "{broken}");
+    }
 }

@@ -127,8 +127,9 @@ impl Fleet {
         if retired || !older || !Self::reaches(s, decant) {
             return false;
         }
+        let settled = record.is_settled() && self.members[decant].given.is_none();
         let sim = &mut *s.sim.lock().unwrap();
-        if !sim.shard.raise(&fence, sim.lease, sim.now) {
+        if !sim.shard.raise(&fence, settled, sim.lease, sim.now) {
             sim.log.fail(format!("two fences of version {}", fence.version));
             return true;
         }
