@@ -90,11 +90,7 @@ impl RedisServer {
     /// It keeps its connections and says nothing more, from when this returns.
     pub fn sigstop(&self) {
         self.signal("-STOP");
-        let stopped = || std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap().contains(") T ");
-        let begun = Instant::now();
-        while !stopped() {
-            assert!(begun.elapsed() < READY_WITHIN, "redis-server does not stop");
-        }
+        crate::support::wait_stopped(self.child.id());
     }
 
     pub fn sigcont(&self) {

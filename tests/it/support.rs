@@ -192,6 +192,12 @@ impl Decant {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// SIGSTOP, and nothing is answered any more.
+    pub fn stop(&self) {
+        self.signal("STOP");
+        wait_stopped(self.pid());
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
@@ -274,4 +280,13 @@ fn pass(mut from: TcpStream, mut to: TcpStream, goes_on: impl Fn(&[u8]) -> bool 
         }
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     });
+}
+
+/// The signal is sent before the process has stopped: until then it may answer one more request.
+pub fn wait_stopped(pid: u32) {
+    let until = Instant::now() + PATIENCE;
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ") {
+        assert!(Instant::now() < until, "process {pid} does not stop");
+        std::thread::yield_now();
+    }
 }

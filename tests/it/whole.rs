@@ -421,7 +421,7 @@ impl Kask {
 
     /// SIGSTOP: it takes connections and says nothing.
     pub fn hang(&self) {
-        self.process.as_ref().unwrap().signal("STOP");
+        self.process.as_ref().unwrap().stop();
     }
 
     pub fn go_on(&self) {
