@@ -72,6 +72,11 @@ need_redis_server() {
     need redis-server "a real Redis to work with, on a port or socket of its own" has_command redis-server
 }
 
+# Debian may start a service of its own on port 26379: nothing here uses it or stops it.
+need_redis_sentinel() {
+    need redis-sentinel "real Sentinels that name the primary, on ports of their own" has_command redis-sentinel
+}
+
 # Debian may start a service of its own on ports 2379 and 2380: nothing here uses it or stops it.
 need_etcd() {
     need etcd-server "a real etcd for the fleets of the tests, on ports of its own" has_command etcd

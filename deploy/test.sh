@@ -22,6 +22,7 @@ case "${1:-}" in -h | --help) exec sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}'
 
 need_build_tools
 need_redis_server
+need_redis_sentinel
 need_etcd
 need_mediawiki
 need prometheus "runs the alerts and the dashboard's queries over what decant exports, on a port of its own" has_command promtool

@@ -72,6 +72,8 @@ fn told(action: Action, reply: &Reply) -> Told {
 pub struct Orders {
     /// Only writes, and only of a few keys: what is left of each was raced for.
     pub race: AtomicBool,
+    /// Only reads.
+    pub reads: AtomicBool,
     pub stop: AtomicBool,
 }
 
@@ -87,6 +89,7 @@ pub fn work(stage: &Stage, name: usize, seed: u64, numbers: &Numbers, orders: &O
         let of = [1, values::KEYS / 4, values::KEYS][random.usize(..if race { 2 } else { 3 })];
         let key = random.usize(..of);
         let action = match random.u8(if race { 52 } else { 0 }..100) {
+            _ if orders.reads.load(Ordering::Relaxed) => Action::Get,
             0..52 => Action::Get,
             52..80 => Action::Set(numbers.next()),
             80..90 => Action::Delete,

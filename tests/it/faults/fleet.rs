@@ -26,13 +26,13 @@ const A_WHILE: Duration = Duration::from_millis(700);
 /// A promise comes at once; within what a decant may be stopped.
 const PROMISED_WITHIN: Duration = Duration::from_millis(500);
 /// Of the whole walk.
-pub const MOVES: u64 = 8;
+pub const MOVES: u64 = 12;
 pub const BEHIND: &str = "member-behind";
 /// Moves that must be refused for one.
 pub const REFUSED: u64 = 2;
 
-/// The walk, in three rounds. Where a decant is cut off from Redis the load ends before it is back, so that what it did is not written over;
-/// and `kask-only` has no way back that loses nothing.
+/// The walk, in rounds. Where a decant is cut off from Redis the load ends before it is back, so that what it did is not written over.
+/// The way back from `kask-only` loses what was written there, so clients only read there, until it is for good.
 pub fn play(decant: &Path, quiet_within: Duration) -> Report {
     let seed = fastrand::u64(..);
     println!("the clients' seed is {seed}");
@@ -41,8 +41,9 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
     let mut report = Report { stages: 1, ..Report::default() };
     let mut refused = 0;
     type Part = fn(&mut Walk<'_>);
-    let rounds: [(Part, Part); 3] = [
+    let rounds: [(Load, Part, Part); 5] = [
         (
+            Load::All,
             |walk| {
                 walk.to(0, "dual-write");
                 walk.fault("cut off from etcd", 1, Walk::one_cut_off);
@@ -53,6 +54,7 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
             |walk| walk.one_is_back(),
         ),
         (
+            Load::All,
             |walk| walk.fault("cut off after a promise", 1, Walk::past_one_that_promised),
             |walk| {
                 walk.one_is_back();
@@ -60,21 +62,38 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
             },
         ),
         (
+            Load::All,
             |walk| {
                 walk.fault("restart etcd", 0, |walk| walk.stage().kill_etcd(A_WHILE));
                 walk.all_follow();
                 walk.to(0, "dual-write");
                 walk.to(2, "kask-first");
                 walk.to(1, "redis-standby");
+            },
+            |_| {},
+        ),
+        (
+            Load::Reads,
+            |walk| {
                 walk.to(2, "kask-only");
+                walk.force(0, "redis-standby");
+                walk.force(1, "kask-first");
+            },
+            |_| {},
+        ),
+        (
+            Load::All,
+            |walk| {
+                walk.to(2, "redis-standby");
+                walk.to(0, "kask-only");
             },
             |_| {},
         ),
     ];
-    for (busy, idle) in rounds {
+    for (load, busy, idle) in rounds {
         bench.round(&mut report, |bench| {
             let mut walk = Walk { bench, ops: Vec::new(), faults: Vec::new(), refused: 0 };
-            walk.under_load(seeds.u64(..), busy);
+            walk.under_load(seeds.u64(..), load, busy);
             idle(&mut walk);
             refused += walk.refused;
             Work { ops: walk.ops, faults: walk.faults, ..Work::default() }
@@ -87,6 +106,13 @@ pub fn play(decant: &Path, quiet_within: Duration) -> Report {
     report.moves = version.unwrap_or_default().saturating_sub(1);
     report.moves_refused.insert(BEHIND.to_owned(), refused);
     report
+}
+
+/// What clients do meanwhile.
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    All,
+    Reads,
 }
 
 struct Walk<'a> {
@@ -102,8 +128,9 @@ impl Walk<'_> {
         &self.bench.stage
     }
 
-    fn under_load(&mut self, seed: u64, walk: impl FnOnce(&mut Self)) {
-        let (mut seeds, orders, bench) = (fastrand::Rng::with_seed(seed), Orders::default(), self.bench);
+    fn under_load(&mut self, seed: u64, load: Load, walk: impl FnOnce(&mut Self)) {
+        let (mut seeds, bench) = (fastrand::Rng::with_seed(seed), self.bench);
+        let orders = Orders { reads: AtomicBool::new(load == Load::Reads), ..Orders::default() };
         std::thread::scope(|scope| {
             let ended = Over(&orders.stop);
             let clients: Vec<_> = (0..CLIENTS)
@@ -212,16 +239,31 @@ impl Walk<'_> {
     }
 
     fn ask(&self, decant: usize, phase: &'static str) -> Option<(u16, Json)> {
+        self.ask_for(decant, phase, false)
+    }
+
+    fn ask_for(&self, decant: usize, phase: &'static str, force: bool) -> Option<(u16, Json)> {
         let stage = self.stage();
         let version = stage.view(decant)?["version"].as_u64()? + 1;
         self.bench.attempts.lock().unwrap().push(Attempt { version, phase, asked: stage.now() });
-        let asked = json!({ "to": phase, "reason": "the bench moves", "by": "bench" }).to_string();
+        let asked = json!({ "to": phase, "reason": "the bench moves", "by": "bench", "force": force }).to_string();
         stage.admin(decant, "PUT", "/v1/stashes/echoseen/phase", &asked)
     }
 
     /// Moves through this decant, until all are there; then works there for a while.
     fn to(&mut self, decant: usize, phase: &'static str) {
         self.begin(decant, phase);
+        self.settled(phase, |_| true);
+    }
+
+    /// The way back that the guards refuse, as what was written past Redis is not there; here nothing was.
+    fn force(&mut self, decant: usize, phase: &'static str) {
+        let (status, refused) = self.ask(decant, phase).expect("nobody answers");
+        assert!(status == 409 && refused["guards"].is_array(), "{status} {refused}");
+        wait_until(&format!("the move to {phase} begins"), || {
+            matches!(self.ask_for(decant, phase, true), Some((200, _)))
+                || self.stage().view(decant).is_some_and(|view| view["phase"] == phase)
+        });
         self.settled(phase, |_| true);
     }
 
