@@ -125,6 +125,10 @@ impl Crowd {
                 go_on = stream.write_all(&chunk).is_ok();
                 left -= piece.len();
             }
+            if go_on && left > 0 {
+                // The time is over, and a shorter body would be taken.
+                break;
+            }
             if !length && go_on {
                 let _ = stream.write_all(b"0\r\n\r\n");
             }
