@@ -57,16 +57,19 @@ if [ -z "$binary" ]; then
     binary="${CARGO_TARGET_DIR:-$repository/target}/release/decant"
 fi
 
+# A number with a unit's decimals: calc 'EXPRESSION' FORMAT
+calc() { awk "BEGIN { printf \"$2\", $1 }"; }
+
 # The run of each size is one of its own; what decant needed at most is read from what it prints.
 if [ -n "$sizes" ]; then
     peaks=()
     for keys in "${sizes%,*}" "${sizes#*,}"; do
         told="$(mktemp)"
-        "$0" --keys "$keys" --binary "$binary" "${passed[@]}" | tee "$told"
+        deploy/demo-backfill.sh --keys "$keys" --binary "$binary" "${passed[@]}" | tee "$told"
         peaks+=("$(sed -n 's/^peak memory of decant  *\([0-9.]*\) MiB.*/\1/p' "$told")")
         rm -f "$told"
     done
-    ratio="$(awk -v a="${peaks[0]}" -v b="${peaks[1]}" 'BEGIN { printf "%.2f", b / a }')"
+    ratio="$(calc "${peaks[1]} / ${peaks[0]}" %.2f)"
     awk -v r="$ratio" 'BEGIN { exit !(r >= 1 / 1.2 && r <= 1.2) }' ||
         die "peak memory is ${peaks[0]} MiB of ${sizes%,*} keys and ${peaks[1]} MiB of ${sizes#*,}: by $ratio, and not the same within 20 %"
     say "peak memory: ${peaks[0]} MiB of ${sizes%,*} keys, ${peaks[1]} MiB of ${sizes#*,}: $ratio times as much"
@@ -136,8 +139,6 @@ is_drained() {
 }
 state_is() { [ "$(told .state)" = "$1" ]; }
 seconds() { date +%s.%N; }
-# A number with a unit's decimals: calc 'EXPRESSION' FORMAT
-calc() { awk "BEGIN { printf \"$2\", $1 }"; }
 
 start redis redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --dir "$work"
 start kask "$binary" kask --listen "127.0.0.1:$kask_port" --data "$kask_dir/kask.redb" --base-uri "$base"
