@@ -23,6 +23,15 @@ fn open(browser: &Browser, whole: &Whole) {
     browser.wait("the page is drawn", |page| page.sees("#phases .now") && page.sees("#guards [data-guard]"));
 }
 
+/// A decant in a phase, its Redis, and its page.
+fn page(phase: &'static str) -> (RedisServer, Whole, Browser) {
+    let redis = RedisServer::start();
+    let whole = Whole::start(&Setup::new(&redis, phase));
+    let browser = Browser::start();
+    open(&browser, &whole);
+    (redis, whole, browser)
+}
+
 fn assert_well(browser: &Browser, what: &str) {
     let complaints = browser.complaints();
     assert!(complaints.is_empty(), "{what}: the browser complains: {}", complaints.join("\n"));
@@ -195,10 +204,7 @@ fn backfill_and_verify_are_followed() {
 /// No mouse: from the top of the page to a move, by Tab, arrows, space and Enter alone.
 #[test]
 fn the_keyboard_is_enough() {
-    let redis = RedisServer::start();
-    let whole = Whole::start(&Setup::new(&redis, "kask-first"));
-    let browser = Browser::start();
-    open(&browser, &whole);
+    let (_redis, whole, browser) = page("kask-first");
     browser.tab_to("Skip to the stash");
     browser.keys(ENTER);
     assert_eq!(browser.focus(), "main");

@@ -1,12 +1,7 @@
 //! What the page does not know it does not claim: an order whose outcome is lost, and a history that cannot be read.
 
-use super::{open, phase_on_page};
-use crate::{
-    console::browser::Browser,
-    redis_server::RedisServer,
-    support::swallows_answers_to_moves,
-    whole::{Setup, Whole},
-};
+use super::{page, phase_on_page};
+use crate::{console::browser::Browser, support::swallows_answers_to_moves};
 
 /// In place of what decant would answer to an order; what is only read stays decant's.
 fn answer_orders(browser: &Browser, status: u16, body: &str) {
@@ -24,10 +19,7 @@ fn order(browser: &Browser) {
 /// Only what decant says it has not done.
 #[test]
 fn what_may_have_been_done_is_not_called_refused() {
-    let redis = RedisServer::start();
-    let whole = Whole::start(&Setup::new(&redis, "dual-write"));
-    let browser = Browser::start();
-    open(&browser, &whole);
+    let (_redis, whole, browser) = page("dual-write");
     browser.script(
         "const timeout = AbortSignal.timeout.bind(AbortSignal); \
          AbortSignal.timeout = (ms) => { window.patience = Math.max(window.patience ?? 0, ms); return timeout(ms); };",
@@ -76,10 +68,7 @@ fn what_may_have_been_done_is_not_called_refused() {
 /// What was read before stays, and is told to be perhaps no longer all.
 #[test]
 fn a_history_that_cannot_be_read_now_is_kept_as_it_was() {
-    let redis = RedisServer::start();
-    let whole = Whole::start(&Setup::new(&redis, "kask-first"));
-    let browser = Browser::start();
-    open(&browser, &whole);
+    let (_redis, whole, browser) = page("kask-first");
     browser.wait_text("#history li:first-child", "kask-first");
     browser.script(
         "window.fetched = window.fetch; \
