@@ -349,17 +349,20 @@ impl Backfill {
         self.measure();
     }
 
+    fn at_the_moment(&self) -> (Pulse, Option<Hold>) {
+        let pulse = *self.pulse.lock().unwrap_or_else(|e| e.into_inner());
+        (pulse, self.job.load().as_ref().and_then(|job| job.holds.now()))
+    }
+
     /// Brings the metrics up to date.
     fn measure(&self) {
-        let pulse = *self.pulse.lock().unwrap_or_else(|e| e.into_inner());
-        let held_by = self.job.load().as_ref().and_then(|job| job.holds.now());
+        let (pulse, held_by) = self.at_the_moment();
         self.gauges.show(self.ledger.state(), &pulse, held_by.as_ref());
     }
 
     /// `keys`: also those that stayed behind, which are personal data.
     pub fn view(&self, keys: bool) -> BackfillView {
-        let pulse = *self.pulse.lock().unwrap_or_else(|e| e.into_inner());
-        let held_by = self.job.load().as_ref().and_then(|job| job.holds.now());
+        let (pulse, held_by) = self.at_the_moment();
         let book = self.ledger.lock();
         let listed = book.not_moved.len() as u64;
         let mut run = book.run.as_ref().map(|run| view::run(run, pulse, held_by, listed));

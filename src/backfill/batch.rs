@@ -36,10 +36,9 @@ pub(super) async fn work(job: &Job, shard: usize, pass: Pass, mut items: Vec<Ite
     let mut place = None;
     while !items.is_empty() {
         let bytes = items.iter().map(|item| item.bytes).sum();
-        let spent = |limiter, length| job.holds.spent(Holder::from(limiter), length);
         let ready = async {
             job.ready(shard, &mut place).await?;
-            job.unless_halted(job.pace.take(items.len(), bytes, spent)).await
+            job.take(items.len(), bytes).await
         };
         if ready.await.is_err() {
             worked.cut = true;

@@ -192,7 +192,7 @@ fn leave(run: &mut Run, halt: Option<&Halt>, now: u64) {
         return;
     }
     let (state, why) = match halt {
-        None if run.shards.iter().all(|shard| shard.place == Place::End) => (State::Finished, None),
+        None if run.is_walked() => (State::Finished, None),
         // Never, unless something panicked, which is in the log: what was not met must not pass for done.
         None => (
             State::Paused,

@@ -13,6 +13,7 @@ use crate::{
     phase::Phase,
     protocol::{World, backfill::copies_in, world::KaskGot},
     stash::Stash,
+    tier::redis::Shard,
 };
 use std::{
     future::Future,
@@ -154,8 +155,13 @@ impl Job {
         if names == 0 {
             return Ok(());
         }
+        self.take(names.div_ceil(NAMES_PER_KEY), 0).await
+    }
+
+    /// Waits as the pace says.
+    pub(super) async fn take(&self, keys: usize, bytes: u64) -> Result<(), Halted> {
         let spent = |limiter, length| self.holds.spent(Holder::from(limiter), length);
-        self.unless_halted(self.pace.take(names.div_ceil(NAMES_PER_KEY), 0, spent)).await
+        self.unless_halted(self.pace.take(keys, bytes, spent)).await
     }
 
     /// Waits until a batch of a shard may begin: the phase copies, both tiers are there, and the batch has a place. A shard that is away
@@ -169,7 +175,7 @@ impl Job {
                 self.halt(halt);
                 return Err(Halted);
             }
-            if self.outbox.shards().get(shard).is_some_and(|asked| !asked.is_up()) {
+            if self.away(shard).is_some() {
                 *place = None;
                 self.redis_is_there(shard).await?;
                 continue;
@@ -185,12 +191,13 @@ impl Job {
         }
     }
 
+    fn away(&self, shard: usize) -> Option<&Arc<Shard>> {
+        self.outbox.shards().get(shard).filter(|shard| !shard.is_up())
+    }
+
     /// Whether it is; else one wait for it is over.
     pub(super) async fn redis_is_there(&self, shard: usize) -> Result<bool, Halted> {
-        let Some(asked) = self.outbox.shards().get(shard) else { return Ok(true) };
-        if asked.is_up() {
-            return Ok(true);
-        }
+        let Some(asked) = self.away(shard) else { return Ok(true) };
         let down = asked.why_down().unwrap_or_default();
         let _waiting = self.holds.wait(Holder::Redis, format!("shard {} is away: {down}", asked.name));
         self.unless_halted(asked.wait_up(Instant::now() + LOOK_EVERY)).await

@@ -49,6 +49,15 @@ pub(super) struct Book {
     list_changed: bool,
 }
 
+impl Book {
+    /// Keys that stay behind, less those that are listed.
+    fn count_unlisted(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.unlisted = run.tally().not_moved().saturating_sub(self.not_moved.len() as u64);
+        }
+    }
+}
+
 /// A `std` mutex: held for sums and copies, never across an await.
 pub(super) struct Ledger {
     book: Mutex<Book>,
@@ -132,7 +141,7 @@ impl Ledger {
             *list_changed = true;
             not_moved.add(key, why);
         }
-        run.unlisted = run.tally().not_moved().saturating_sub(not_moved.len() as u64);
+        book.count_unlisted();
     }
 
     /// Keys that had failed were tried again.
@@ -178,10 +187,7 @@ impl Ledger {
         if let Some(of) = book.run.as_mut().and_then(|run| run.shards.get_mut(shard)) {
             (of.place, of.tally) = (Place::Start, Tally::default());
         }
-        let listed = book.not_moved.len() as u64;
-        if let Some(run) = &mut book.run {
-            run.unlisted = run.tally().not_moved().saturating_sub(listed);
-        }
+        book.count_unlisted();
     }
 
     /// Writes down what has changed since the last time; the list first, so that no count is of a key that is not listed. Blocks.

@@ -11,8 +11,9 @@ use super::{
     tally::Outcome,
 };
 use crate::{
-    codec::key::Key,
+    codec::key::{Key, KeyFault},
     outbox::{Life, REDIS_TYPE, Weight},
+    tier::kask::URL_TOO_LONG,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -22,23 +23,20 @@ use tokio::{
 
 /// A page's weights must be there within this.
 const WEIGH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Kask's own URL leaves no room for the key.
-const URL_TOO_LONG: &str = "url_too_long";
 /// Before a shard that failed is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What became of the keys, all of one shard.
 pub(super) async fn work(job: &Arc<Job>, shard: usize, pass: Pass, keys: Vec<Key>) -> Worked {
     let mut worked = Worked::default();
-    let (possible, impossible): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| key.fault().is_none());
-    for key in impossible {
-        let reason = key.fault().map_or("", |fault| fault.name());
-        worked.stays(key, Why { outcome: Outcome::Unstorable, reason, detail: None });
-    }
     let kask = &job.stash.site.world.kask;
-    let (possible, too_long): (Vec<Key>, Vec<Key>) = possible.into_iter().partition(|key| kask.takes(key));
-    for key in too_long {
-        worked.stays(key, Why { outcome: Outcome::Unstorable, reason: URL_TOO_LONG, detail: None });
+    let mut possible = Vec::with_capacity(keys.len());
+    for key in keys {
+        let fault = key.fault().map(KeyFault::name).or_else(|| (!kask.takes(&key)).then_some(URL_TOO_LONG));
+        match fault {
+            Some(reason) => worked.stays(key, Why { outcome: Outcome::Unstorable, reason, detail: None }),
+            None => possible.push(key),
+        }
     }
     let Ok(weights) = weigh(job, shard, &possible).await else {
         worked.cut = true;

@@ -97,9 +97,14 @@ impl Run {
         sum
     }
 
+    /// Every shard was walked to its end.
+    pub fn is_walked(&self) -> bool {
+        self.shards.iter().all(|shard| shard.place == Place::End)
+    }
+
     /// The share of all names that were walked, 0 to 1. It never shows the whole before every shard is done.
     pub fn share(&self) -> f64 {
-        if self.shards.iter().all(|shard| shard.place == Place::End) {
+        if self.is_walked() {
             return 1.0;
         }
         let weight = |shard: &ShardRun| shard.names.unwrap_or(1).max(1) as f64;

@@ -25,11 +25,12 @@ pub struct InspectArgs {
 
 pub(super) fn run(global: &Global, args: &InspectArgs, output: &mut Output) -> Result<Exit, Failure> {
     let client = Client::new(global)?;
-    let url = Key::from_bytes(args.key.clone()).to_url();
+    let key = Key::from_bytes(args.key.clone());
     // Said here as well: an empty key, or one of dots, would make another path.
-    if let Err(fault @ (KeyFault::Empty | KeyFault::Dots | KeyFault::TooLong)) = Key::from_url(url.as_bytes()) {
+    if let Some(fault @ (KeyFault::Empty | KeyFault::Dots | KeyFault::TooLong)) = key.fault() {
         return Err(Failure::usage(fault.to_string()));
     }
+    let url = key.to_url();
     let (document, seen): (_, Inspection) = client::block_on(async {
         let stash = client.stash(args.stash.as_deref()).await?;
         client.get(&format!("/v1/stashes/{stash}/keys/{url}")).await

@@ -73,9 +73,10 @@ async fn ask(stash: &StashConfig, shard: &Shard, findings: &mut Findings) {
     }
     scripts(shard, findings).await;
     if let Some(redis) = &stash.redis {
-        fence(stash, redis, shard, findings).await;
-        if let Ok(map) = ShardMap::of(redis) {
-            placing(&map, shard, findings).await;
+        let map = ShardMap::of(redis).ok();
+        fence(stash, redis, map.as_ref(), shard, findings).await;
+        if let Some(map) = &map {
+            placing(map, shard, findings).await;
         }
     }
 }
@@ -129,7 +130,13 @@ async fn scripts(shard: &Shard, findings: &mut Findings) {
     }
 }
 
-async fn fence(stash: &StashConfig, config: &RedisConfig, shard: &Shard, findings: &mut Findings) {
+async fn fence(
+    stash: &StashConfig,
+    config: &RedisConfig,
+    map: Option<&ShardMap>,
+    shard: &Shard,
+    findings: &mut Findings,
+) {
     let names = Names::new(config.prefix.as_bytes(), &stash.name);
     let mut get = redis::cmd("GET");
     get.arg(names.fence.as_slice());
@@ -143,8 +150,8 @@ async fn fence(stash: &StashConfig, config: &RedisConfig, shard: &Shard, finding
         return findings.fail("fence", "the fence cannot be read", todo);
     };
     let figure = format!("{}, version {}, raised by {}", fence.phase, fence.version, fence.member);
-    match ShardMap::of(config) {
-        Ok(map) if map.digest() != fence.shards => findings.fail(
+    match map {
+        Some(map) if map.digest() != fence.shards => findings.fail(
             "fence",
             format!("{figure}, with another list of shards"),
             "decants of one stash must name the same shards in the same way: make redis.url or redis.shards the same",

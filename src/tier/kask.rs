@@ -36,6 +36,8 @@ const WAITING_PER_PLACE: usize = 4;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// A key of so many bytes fits into a URL however it is escaped, behind any base that a config can name.
 const KEY_BYTES_SURE: usize = 8 * 1024;
+/// Why a key cannot be asked for that [`KaskTier::takes`] refuses, as metrics and reports name it.
+pub const URL_TOO_LONG: &str = "url_too_long";
 const USER_AGENT: &str = concat!("decant/", env!("CARGO_PKG_VERSION"));
 
 /// What one [`KaskTier`] may take.

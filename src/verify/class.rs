@@ -3,6 +3,7 @@
 use crate::{
     codec::{key::KeyFault, transcode},
     outbox::UNREAD,
+    tier::kask::URL_TOO_LONG,
 };
 use std::sync::LazyLock;
 
@@ -31,8 +32,6 @@ pub enum Class {
 
 /// Over `limits.key_bytes_max`.
 pub(super) const OVER_LIMIT: &str = "over_limit";
-/// Kask's own URL leaves no room for it.
-pub(super) const URL_TOO_LONG: &str = "url_too_long";
 
 /// Every class there is, each reason by itself, in order; a place in it is the byte that stands for the class.
 static ALL: LazyLock<Vec<Class>> = LazyLock::new(|| {

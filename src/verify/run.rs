@@ -3,7 +3,7 @@
 use super::{
     Request,
     case::{Next, Times},
-    class::{Class, OVER_LIMIT, URL_TOO_LONG},
+    class::{Class, OVER_LIMIT},
     distinct::{Distinct, HASH_BYTES, Hash},
     feed::feed,
     look::Traits,
@@ -23,6 +23,7 @@ use crate::{
     protocol::Belief,
     scan::{Counts, Glob, names_on},
     stash::{Stash, inspect::hex, mover::unix_ms},
+    tier::kask::URL_TOO_LONG,
 };
 use metrics::{Gauge, counter, gauge};
 use std::{
