@@ -82,6 +82,7 @@ struct Troubles {
     unconfirmed: Seldom,
     unrecorded: Seldom,
     unraised: Seldom,
+    untold: Seldom,
 }
 
 pub fn unix_ms() -> u64 {

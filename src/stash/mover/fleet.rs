@@ -139,6 +139,7 @@ impl Mover {
     async fn follow(&self, joined: &Joined, known: &Known) -> Result<(), String> {
         if !known.is_confirmed() {
             joined.told.store(false, Ordering::Relaxed);
+            self.troubles.untold.over();
             return self.cut_off(known).await;
         }
         let key = joined.shared.keys.record();
@@ -167,11 +168,16 @@ impl Mover {
         for duty in known.view.duties(&own) {
             self.perform(joined, known, record, duty).await?;
         }
-        // Whoever restored the record may not be who made the moves.
-        if !joined.told.swap(true, Ordering::Relaxed)
-            && let Err(fault) = self.tell_past(joined, None).await
-        {
-            tracing::warn!(stash = self.stash.name, fault, "the history in etcd may lack moves that this decant made");
+        // Whoever restored the record may not be who made the moves. What fails is tried again as seldom as it is told of.
+        if !joined.told.load(Ordering::Relaxed) && self.troubles.untold.is_due() {
+            match self.tell_past(joined, None).await {
+                Ok(()) => joined.told.store(true, Ordering::Relaxed),
+                Err(fault) => tracing::warn!(
+                    stash = self.stash.name,
+                    fault,
+                    "the history in etcd may lack moves that this decant made; it tries again"
+                ),
+            }
         }
         if !self.stash.redis_is_in_use() {
             self.stash.close_shards();

@@ -115,6 +115,27 @@ fn moves_of_before_are_told_of_by_who_made_them_whoever_comes_first() {
     assert_remembered(&second);
 }
 
+/// The disk of who made them could not be read when etcd was reached; the session with etcd lasts on.
+#[test]
+fn moves_of_before_are_told_of_once_they_can_be() {
+    let before = Before::make();
+    let first = Whole::start(&before.setup);
+    let (history, aside) = ["echoseen.history.jsonl", "aside"].map(|name| before.state.path().join(name)).into();
+    std::fs::rename(&history, &aside).unwrap();
+    std::fs::create_dir(&history).unwrap();
+    let second = before.start();
+    wait_until("both follow", || fleet(&second)["members"].as_array().unwrap().len() == 2);
+    // Whoever follows a later move has come past its first try.
+    wait_until("both answer for Redis", || first.ask_move("redis-only", json!({})).0 == 200);
+    wait_until("the second follows", || second.phase()["version"] == first.phase()["version"]);
+    let versions = || lines(&first).iter().map(|line| line["version"].as_u64().unwrap()).collect::<Vec<u64>>();
+    assert_eq!(versions(), [4]);
+
+    std::fs::remove_dir(&history).unwrap();
+    std::fs::rename(&aside, &history).unwrap();
+    wait_until("etcd tells of the moves of before", || versions() == [1, 2, 3, 4]);
+}
+
 /// The last move is on the disk of every member, also where none ever had a history of its own.
 #[test]
 fn the_last_move_is_told_of_again_by_any_member() {
