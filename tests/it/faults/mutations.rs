@@ -23,6 +23,8 @@ use std::{
 
 /// The storm has so long for each, after its drills.
 const STORM: Duration = Duration::from_secs(75);
+/// A drill brings its situation about, and what a mutation makes of it is still up to who is first.
+const PLAYS: usize = 4;
 /// What a fleet's walk shows is up to where the clients are: it may need another.
 const WALKS: usize = 3;
 /// Several leases, and far less than what is given to the product itself.
@@ -213,7 +215,7 @@ fn remove_others(folder: &Path, of: &Path, wanted: &BTreeSet<PathBuf>) {
 fn hunt(mutation: &Mutation, program: &Path) -> Result<String, String> {
     let began = Instant::now();
     let mut others = Vec::new();
-    for drill in mutation.drills() {
+    for drill in (0..PLAYS).flat_map(|_| mutation.drills()) {
         let report = drills::play(drill, program, QUIET_WITHIN);
         if let Some(found) = mutation.shown_in(&report.violations) {
             let after = began.elapsed().as_secs();
